@@ -1,0 +1,21 @@
+//! The machine under the userspace kernel.
+//!
+//! A *platform* runs guest code in stub processes and tells the kernel about
+//! every trap. It also owns what else the sentry needs from the host: the
+//! executor that drives guest tasks, timers, and the few host calls the
+//! sentry makes. `unsafe` code of the sentry lives in this crate alone.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`traits`] | [`Platform`], [`AddressSpace`], [`GuestThread`], [`ThreadHandle`] |
+//! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
+//! | [`host`] | host calls the sentry makes, as safe functions |
+
+pub mod executor;
+pub mod host;
+pub mod traits;
+
+pub use traits::{
+    AddressSpace, AtomicOp, BoxFuture, CopyFault, Fault, GuestThread, MemAdvice, MemError, MemOp,
+    Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
+};

@@ -1,0 +1,310 @@
+//! What a platform is to the kernel.
+//!
+//! Memory model: the host kernel manages private guest memory inside a *stub
+//! process*, one per guest address space; page faults never reach the sentry.
+//! The kernel keeps the VMA tree and orders changes as [`MemOp`]s.
+//!
+//! Polling rule for every `poll_*` method: after `Poll::Pending` the same
+//! method must be polled again with the same arguments until it is ready; no
+//! other method of that thread may be called in between, except dropping it.
+
+use std::future::Future;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bitflags::bitflags;
+use syscall_tables::Errno;
+use syscall_tables::abi::Regs;
+
+/// A boxed future for operations that cost microseconds anyway.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why guest code stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Trap {
+    /// The guest wants a system call: number in `regs().orig_rax`, arguments
+    /// in their registers, `rip` behind the `syscall` instruction. The kernel
+    /// stores the result in `rax`.
+    Syscall,
+    /// A synchronous exception, to be delivered as a signal.
+    Fault(Fault),
+    /// [`ThreadHandle::interrupt`] was called.
+    Interrupted,
+    /// The host thread or its stub process is gone (host OOM killer, SIGKILL
+    /// after a breach of the hand-over protocol).
+    Killed,
+}
+
+/// A synchronous exception of guest code, as its host signal reported it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// `SIGSEGV`, `SIGBUS`, `SIGFPE`, `SIGILL` or `SIGTRAP`.
+    pub signo: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr`; for page faults the accessed address.
+    pub addr: u64,
+    /// x86 trap number (`trapno` of `sigcontext`), 14 for a page fault.
+    pub trap_no: u64,
+    /// x86 error code (`err` of `sigcontext`).
+    pub error_code: u64,
+}
+
+/// A guest address could not be accessed; answered as `EFAULT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyFault {
+    /// Bytes copied before the first inaccessible one.
+    pub copied: usize,
+}
+
+impl From<CopyFault> for Errno {
+    fn from(_: CopyFault) -> Self {
+        Self::EFAULT
+    }
+}
+
+/// An atomic operation on an aligned 32-bit word of guest memory; each answers
+/// with the word's previous value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtomicOp {
+    Load,
+    Exchange(u32),
+    /// Store `new` if the word is `expected`.
+    CompareExchange { expected: u32, new: u32 },
+    Add(u32),
+    Or(u32),
+    And(u32),
+    Xor(u32),
+}
+
+bitflags! {
+    /// Access rights of a mapping.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Protection: u32 {
+        const READ = 1;
+        const WRITE = 2;
+        const EXEC = 4;
+    }
+}
+
+/// Whether stores to a file mapping reach the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    Private,
+    Shared,
+}
+
+/// Advice that the platform may pass to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemAdvice {
+    DontNeed,
+    Free,
+    HugePage,
+    NoHugePage,
+    /// Punch a hole (`MADV_REMOVE`).
+    Remove,
+    WillNeed,
+    PopulateRead,
+    PopulateWrite,
+    DontFork,
+    DoFork,
+    WipeOnFork,
+    KeepOnFork,
+}
+
+/// One change of a guest address space. Ranges are page aligned, not empty,
+/// and inside [`Platform::guest_range`]; a platform refuses others with
+/// `EINVAL`.
+#[derive(Clone, Debug)]
+pub enum MemOp<'a> {
+    /// Private zero pages, replacing what is there (`MAP_FIXED`).
+    MapAnonymous {
+        range: Range<u64>,
+        protection: Protection,
+    },
+    /// Pages of a host file or memfd, replacing what is there.
+    MapFile {
+        range: Range<u64>,
+        protection: Protection,
+        sharing: Sharing,
+        fd: BorrowedFd<'a>,
+        offset: u64,
+    },
+    Unmap {
+        range: Range<u64>,
+    },
+    Protect {
+        range: Range<u64>,
+        protection: Protection,
+    },
+    Advise {
+        range: Range<u64>,
+        advice: MemAdvice,
+    },
+    /// Moves or resizes a mapping to exactly `to`, replacing what is there
+    /// (`mremap` with `MREMAP_MAYMOVE|MREMAP_FIXED`, or in place).
+    Remap {
+        from: Range<u64>,
+        to: Range<u64>,
+        /// `MREMAP_DONTUNMAP`.
+        keep_source: bool,
+    },
+}
+
+/// A batch of [`MemOp`]s stopped at one the host refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemError {
+    /// Index of the failed operation; those before it took effect.
+    pub index: usize,
+    pub errno: Errno,
+}
+
+/// The vDSO that the loader maps for the guest.
+#[derive(Debug)]
+pub struct VdsoImage {
+    /// Sealed memfd with the ELF image.
+    pub fd: std::os::fd::OwnedFd,
+    pub len_bytes: u64,
+}
+
+/// Makes stub processes. One per sandbox.
+pub trait Platform: Send + Sync {
+    /// `"systrap"`, `"ptrace"` or `"fake"`.
+    fn name(&self) -> &'static str;
+
+    /// Addresses that guests may use.
+    fn guest_range(&self) -> Range<u64>;
+
+    /// Size of the vector state that [`GuestThread::poll_get_vector_state`]
+    /// returns: an XSAVE area in standard format.
+    fn vector_state_len_bytes(&self) -> usize;
+
+    /// The `XCR0` bits present in that area.
+    fn vector_state_features(&self) -> u64;
+
+    /// The guest's vDSO, if the platform has one.
+    fn vdso(&self) -> Option<&VdsoImage>;
+
+    /// A fresh stub process with an empty guest range.
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>>;
+}
+
+/// One guest address space: a stub process. Dropping the last reference kills
+/// and reaps it.
+pub trait AddressSpace: Send + Sync {
+    /// Applies `ops` in order.
+    fn apply<'a>(&'a self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>>;
+
+    /// Reads memory without the help of a trapped thread, ignoring nothing:
+    /// protections count as for the guest itself.
+    fn read<'a>(&'a self, addr: u64, dst: &'a mut [u8]) -> BoxFuture<'a, Result<(), CopyFault>>;
+
+    /// Writes memory without the help of a trapped thread.
+    fn write<'a>(&'a self, addr: u64, src: &'a [u8]) -> BoxFuture<'a, Result<(), CopyFault>>;
+
+    /// A further thread, with zeroed registers and initial vector state; it
+    /// runs once [`GuestThread::poll_run`] is called.
+    fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>>;
+
+    /// Resident set size in bytes, for `/proc` and `getrusage`.
+    fn resident_bytes(&self) -> u64;
+
+    /// Ends the stub process now (SIGKILL); its threads trap with
+    /// [`Trap::Killed`].
+    fn kill(&self);
+}
+
+/// One guest thread, owned by the task that drives it. Dropping it ends the
+/// host thread.
+pub trait GuestThread: Send {
+    /// Registers as of the last trap.
+    fn regs(&self) -> &Regs;
+
+    /// Registers that the next [`Self::poll_run`] starts with.
+    fn regs_mut(&mut self) -> &mut Regs;
+
+    /// Runs guest code until the next trap.
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap>;
+
+    /// Copies `dst.len()` bytes from guest memory.
+    fn poll_copy_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        addr: u64,
+        dst: &mut [u8],
+    ) -> Poll<Result<(), CopyFault>>;
+
+    /// Copies `src` to guest memory.
+    fn poll_copy_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        addr: u64,
+        src: &[u8],
+    ) -> Poll<Result<(), CopyFault>>;
+
+    /// Copies a string up to and without its NUL into `dst`; ready with its
+    /// length, or with `dst.len()` if no NUL was found within it.
+    fn poll_copy_in_str(
+        &mut self,
+        cx: &mut Context<'_>,
+        addr: u64,
+        dst: &mut [u8],
+    ) -> Poll<Result<usize, CopyFault>>;
+
+    /// Atomic operation on the aligned word at `addr`; ready with its
+    /// previous value.
+    fn poll_atomic(
+        &mut self,
+        cx: &mut Context<'_>,
+        addr: u64,
+        op: AtomicOp,
+    ) -> Poll<Result<u32, CopyFault>>;
+
+    /// Copies the vector state (XSAVE area, standard format) into `dst`,
+    /// which has [`Platform::vector_state_len_bytes`] bytes.
+    fn poll_get_vector_state(
+        &mut self,
+        cx: &mut Context<'_>,
+        dst: &mut [u8],
+    ) -> Poll<Result<(), Errno>>;
+
+    /// Replaces the vector state. The platform sanitises it (`MXCSR`, header,
+    /// feature bits), so that guest-controlled bytes are fine.
+    fn poll_set_vector_state(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &[u8],
+    ) -> Poll<Result<(), Errno>>;
+
+    /// As [`AddressSpace::apply`], with this trapped thread's help where that
+    /// is faster.
+    fn apply<'a>(&'a mut self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>>;
+
+    /// A thread in the same address space with this thread's registers and
+    /// vector state.
+    fn clone_thread(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>>;
+
+    /// A thread with this thread's registers and vector state in a copy of
+    /// its address space.
+    fn fork(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>>;
+
+    fn space(&self) -> Arc<dyn AddressSpace>;
+
+    fn handle(&self) -> Arc<dyn ThreadHandle>;
+}
+
+/// What others may do to a guest thread while its task owns it.
+pub trait ThreadHandle: Send + Sync {
+    /// The current or next [`GuestThread::poll_run`] ends with
+    /// [`Trap::Interrupted`] soon, unless another trap comes first, in which
+    /// case the one after it does not run guest code.
+    fn interrupt(&self);
+
+    /// Host CPU time that guest code of this thread has used.
+    fn cpu_time(&self) -> Duration;
+}
