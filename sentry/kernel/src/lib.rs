@@ -1,1 +1,29 @@
-//! placeholder
+//! The userspace kernel.
+//!
+//! Lock order over all modules, outermost first: task tables, thread group,
+//! signal state, memory manager, mount table, dentries, inodes, files, wait
+//! queues. No lock is held across an await (the compiler enforces it: guards
+//! are not `Send`), except [`sync::AsyncMutex`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`kernel`] | [`kernel::Kernel`]: what all tasks share |
+//! | [`ctx`] | [`ctx::Ctx`]: what a system call handler gets |
+//! | [`syscalls`] | handlers and dispatch |
+//! | [`task`] | tasks, thread groups, credentials |
+//! | [`mm`] | guest memory |
+//! | [`vfs`], [`fs`] | virtual file system and the file systems |
+//! | [`net`] | sockets |
+//! | [`sync`] | wait queues, async locks |
+#![forbid(unsafe_code)]
+
+pub mod ctx;
+pub mod fs;
+pub mod kernel;
+pub mod mm;
+pub mod net;
+pub mod sync;
+pub mod syscalls;
+pub mod task;
+pub mod user;
+pub mod vfs;

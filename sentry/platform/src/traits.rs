@@ -75,7 +75,10 @@ pub enum AtomicOp {
     Load,
     Exchange(u32),
     /// Store `new` if the word is `expected`.
-    CompareExchange { expected: u32, new: u32 },
+    CompareExchange {
+        expected: u32,
+        new: u32,
+    },
     Add(u32),
     Or(u32),
     And(u32),

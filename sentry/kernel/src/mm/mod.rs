@@ -1,0 +1,5 @@
+//! Guest memory: policy over what the platform carries out.
+
+mod manager;
+
+pub use manager::MemoryManager;

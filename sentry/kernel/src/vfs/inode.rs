@@ -1,0 +1,184 @@
+//! What a file system implements.
+//!
+//! Permission checks, path walks, symlink resolution, mount crossing, name
+//! length and `.`/`..` handling, `O_EXCL` and sticky-bit rules are the VFS's
+//! business; an inode does what it is told or says why it can't (`EROFS`,
+//! `ENOSPC`, `EIO`, `EXDEV`…).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+use syscall_tables::Errno;
+
+use super::{Attr, FileKind, FileOps, FsStat, SetAttr};
+use crate::task::Creds;
+
+/// A shared inode.
+pub type InodeRef = Arc<dyn Inode>;
+
+bitflags! {
+    /// Flags of `renameat2(2)`, same bits.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct RenameFlags: u32 {
+        const NOREPLACE = 1;
+        const EXCHANGE = 2;
+        const WHITEOUT = 4;
+    }
+
+    /// Flags of `setxattr(2)`, same bits.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct XattrFlags: u32 {
+        const CREATE = 1;
+        const REPLACE = 2;
+    }
+}
+
+/// A mounted file system instance (a superblock).
+pub trait FileSystem: Send + Sync {
+    /// Type name as in `/proc/filesystems` (`"tmpfs"`).
+    fn type_name(&self) -> &'static str;
+
+    fn root(&self) -> InodeRef;
+
+    /// Device number in `makedev` encoding, as `stat` shows it.
+    fn dev(&self) -> u64;
+
+    fn stat(&self) -> Result<FsStat, Errno>;
+
+    /// Source column of `/proc/mounts`.
+    fn source(&self) -> String {
+        "none".to_owned()
+    }
+
+    /// File system specific options for `/proc/mounts`, without leading comma.
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Whether the dentry cache may keep names without asking again. Where it
+    /// is false each use of a cached name calls [`Inode::lookup_revalidate`].
+    fn names_are_stable(&self) -> bool {
+        true
+    }
+}
+
+/// How a file is opened; access rights have been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    pub read: bool,
+    pub write: bool,
+    /// `O_TRUNC`: the VFS has truncated already by [`Inode::set_attr`].
+    pub truncate: bool,
+    pub append: bool,
+    pub direct: bool,
+    pub nonblock: bool,
+}
+
+/// A file system object. Operations on names act on a directory inode and a
+/// single name component (never empty, `.`, `..`, and without `/`).
+pub trait Inode: Any + Send + Sync {
+    fn kind(&self) -> FileKind;
+
+    fn attr(&self) -> Result<Attr, Errno>;
+
+    fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno>;
+
+    /// The child called `name`, or `ENOENT`.
+    fn lookup(&self, _name: &[u8]) -> Result<InodeRef, Errno> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Whether `child` (`None`: a negative entry) is still what `name` means.
+    fn lookup_revalidate(&self, _name: &[u8], _child: Option<&InodeRef>) -> bool {
+        true
+    }
+
+    /// Creates a regular file, device node, FIFO or socket node owned by the
+    /// credentials' fs uid and gid (or the directory's gid where it is
+    /// set-gid); `EEXIST` if the name is taken. `perm` has the umask applied.
+    fn create(
+        &self,
+        _name: &[u8],
+        _kind: FileKind,
+        _perm: u32,
+        _rdev: u64,
+        _creds: &Creds,
+    ) -> Result<InodeRef, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn mkdir(&self, _name: &[u8], _perm: u32, _creds: &Creds) -> Result<InodeRef, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn symlink(&self, _name: &[u8], _target: &[u8], _creds: &Creds) -> Result<InodeRef, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Hard link to `target`, an inode of the same file system.
+    fn link(&self, _name: &[u8], _target: &InodeRef) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes a name that is not a directory.
+    fn unlink(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    fn rmdir(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Moves `name` to `new_name` in `new_dir`, a directory of the same file
+    /// system; kinds and emptiness are for the file system to check.
+    fn rename(
+        &self,
+        _name: &[u8],
+        _new_dir: &InodeRef,
+        _new_name: &[u8],
+        _flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// An unnamed regular file in this directory (`O_TMPFILE`).
+    fn tmpfile(&self, _perm: u32, _creds: &Creds) -> Result<InodeRef, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// For links that are not paths (`/proc/PID/fd/N`, `exe`, `cwd`): the
+    /// object itself.
+    fn follow_magic(&self) -> Option<Result<super::VfsPath, Errno>> {
+        None
+    }
+
+    /// Opens the object. FIFOs, sockets and device nodes are opened by the
+    /// VFS and not here.
+    fn open(self: Arc<Self>, request: &OpenRequest) -> Result<Arc<dyn FileOps>, Errno>;
+
+    fn get_xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    fn set_xattr(&self, _name: &[u8], _value: &[u8], _flags: XattrFlags) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Names of all attributes.
+    fn list_xattr(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn remove_xattr(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+}

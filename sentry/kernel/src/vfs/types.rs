@@ -1,0 +1,133 @@
+//! Attributes of files, as the kernel handles them inside.
+
+use crate::task::{Gid, Uid};
+
+/// Type of an inode (`S_IFMT` part of the mode).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    Regular,
+    Directory,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+}
+
+impl FileKind {
+    /// The `S_IFMT` bits.
+    pub const fn mode_bits(self) -> u32 {
+        match self {
+            Self::Fifo => 0o010000,
+            Self::CharDevice => 0o020000,
+            Self::Directory => 0o040000,
+            Self::BlockDevice => 0o060000,
+            Self::Regular => 0o100000,
+            Self::Symlink => 0o120000,
+            Self::Socket => 0o140000,
+        }
+    }
+
+    /// From the `S_IFMT` bits of `mode`; `None` for an invalid type.
+    pub const fn from_mode(mode: u32) -> Option<Self> {
+        Some(match mode & 0o170000 {
+            0o010000 => Self::Fifo,
+            0o020000 => Self::CharDevice,
+            0o040000 => Self::Directory,
+            0o060000 => Self::BlockDevice,
+            0o100000 => Self::Regular,
+            0o120000 => Self::Symlink,
+            0o140000 => Self::Socket,
+            _ => return None,
+        })
+    }
+
+    /// The `d_type` of directory entries: the type bits shifted down.
+    pub const fn dirent_type(self) -> u8 {
+        (self.mode_bits() >> 12) as u8
+    }
+}
+
+/// A point in time since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp {
+    pub secs: i64,
+    pub nanos: u32,
+}
+
+/// Attributes of an inode, the superset of `stat(2)` and `statx(2)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Attr {
+    pub kind: FileKind,
+    /// Permission bits with set-id and sticky bits (`07777`), no type bits.
+    pub perm: u32,
+    /// Device number of the file system, `makedev` encoding.
+    pub dev: u64,
+    pub ino: u64,
+    pub nlink: u64,
+    pub uid: Uid,
+    pub gid: Gid,
+    pub size_bytes: u64,
+    /// Allocated 512-byte blocks.
+    pub blocks: u64,
+    pub block_size: u32,
+    /// Device number of a device node.
+    pub rdev: u64,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+    pub btime: Option<Timestamp>,
+}
+
+impl Attr {
+    /// The whole `st_mode`.
+    pub const fn mode(&self) -> u32 {
+        self.kind.mode_bits() | self.perm
+    }
+}
+
+/// How to set a time stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    Now,
+    To(Timestamp),
+}
+
+/// Attributes to change; `None` leaves one as it is. Permission has been
+/// checked and set-id bits have been worked out by the caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    pub perm: Option<u32>,
+    pub uid: Option<Uid>,
+    pub gid: Option<Gid>,
+    pub size_bytes: Option<u64>,
+    pub atime: Option<SetTime>,
+    pub mtime: Option<SetTime>,
+}
+
+/// One entry of a directory listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: Vec<u8>,
+    pub ino: u64,
+    pub kind: FileKind,
+    /// Position behind this entry: what `lseek` takes to go on after it.
+    /// Stable while the entry exists.
+    pub next_offset: u64,
+}
+
+/// `statfs(2)` of a file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FsStat {
+    pub magic: u64,
+    pub block_size: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub name_max: u64,
+    pub fsid: u64,
+    /// `ST_*` flags of the mount are added by the caller.
+    pub flags: u64,
+}
