@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`traits`] | [`Platform`], [`AddressSpace`], [`GuestThread`], [`ThreadHandle`] |
 //! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
+//! | [`futex`] | futex calls of the host |
 //! | [`host`] | host calls the sentry makes, as safe functions |
 
 pub mod executor;
+pub mod futex;
 pub mod host;
 pub mod traits;
 
