@@ -1,1 +1,2 @@
-//! tests
+//! Integration tests: guest programs in `guest/`, real programs in
+//! `programs/`, and the runner that drives them natively and in sandboxes.
