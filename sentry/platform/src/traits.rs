@@ -224,7 +224,10 @@ pub trait AddressSpace: Send + Sync {
 
 /// One guest thread, owned by the task that drives it. Dropping it ends the
 /// host thread.
-pub trait GuestThread: Send {
+///
+/// `Sync` because handlers hold a shared reference to their context across
+/// awaits (`wait_on`), and their futures move between workers.
+pub trait GuestThread: Send + Sync {
     /// Registers as of the last trap.
     fn regs(&self) -> &Regs;
 
