@@ -96,12 +96,12 @@ pub fn wait(
 /// Wakes at most `count` waiters of `word` and returns how many there were.
 pub fn wake(word: *const AtomicU32, count: u32, scope: Scope) -> u32 {
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    // SAFETY: FUTEX_WAKE only uses the address as a key; it neither reads nor
-    // writes the word.
+    // SAFETY: FUTEX_WAKE uses the address as a key only; nothing here or in
+    // the host reads or writes through it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_futex,
-            word,
+            word.expose_provenance(),
             libc::FUTEX_WAKE | private_flag(scope) as i32,
             count,
         )

@@ -11,11 +11,15 @@
 //! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
 //! | [`futex`] | futex calls of the host |
 //! | [`host`] | host calls the sentry makes, as safe functions |
+//! | [`fake`] | a platform without guest code, for tests of the kernel |
+//! | [`xstate`] | the layout of vector state |
 
 pub mod executor;
+pub mod fake;
 pub mod futex;
 pub mod host;
 pub mod traits;
+pub mod xstate;
 
 pub use traits::{
     AddressSpace, AtomicOp, BoxFuture, CopyFault, Fault, GuestThread, MemAdvice, MemError, MemOp,
