@@ -10,6 +10,7 @@
 //! | [`traits`] | [`Platform`], [`AddressSpace`], [`GuestThread`], [`ThreadHandle`] |
 //! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
 //! | [`futex`] | futex calls of the host |
+//! | [`gofer_channel`] | mapped ring and socket of a gofer |
 //! | [`host`] | host calls the sentry makes, as safe functions |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
 //! | [`xstate`] | the layout of vector state |
@@ -17,6 +18,7 @@
 pub mod executor;
 pub mod fake;
 pub mod futex;
+pub mod gofer_channel;
 pub mod host;
 pub mod traits;
 pub mod xstate;
