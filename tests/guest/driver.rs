@@ -6,9 +6,11 @@ use crate::FAMILIES;
 use crate::util::{self, Case, SKIP};
 
 fn all() -> impl Iterator<Item = (String, unsafe fn())> {
-    FAMILIES
-        .iter()
-        .flat_map(|(family, cases)| cases.iter().map(move |(name, f): &Case| (format!("{family}/{name}"), *f)))
+    FAMILIES.iter().flat_map(|(family, cases)| {
+        cases
+            .iter()
+            .map(move |(name, f): &Case| (format!("{family}/{name}"), *f))
+    })
 }
 
 /// A name, a family, or a prefix that ends in `/` or `*`.
@@ -115,7 +117,14 @@ fn run_all(patterns: &[&str], timeout_s: u64) -> i32 {
         let (verdict, ms, output) = run_one(f, timeout_s);
         let mut report = String::new();
         if verdict != "pass" {
-            for line in output.lines().rev().take(30).collect::<Vec<_>>().iter().rev() {
+            for line in output
+                .lines()
+                .rev()
+                .take(30)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+            {
                 report.push_str("| ");
                 report.push_str(line);
                 report.push('\n');
@@ -137,7 +146,11 @@ fn run_one(f: unsafe fn(), timeout_s: u64) -> (&'static str, u64, String) {
     let start = util::now_ms();
     let pid = unsafe { libc::fork() };
     if pid < 0 {
-        return ("fail", 0, format!("fork of the case: {}", util::errno_text()));
+        return (
+            "fail",
+            0,
+            format!("fork of the case: {}", util::errno_text()),
+        );
     }
     if pid == 0 {
         unsafe {

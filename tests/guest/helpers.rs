@@ -4,7 +4,8 @@ use std::os::unix::ffi::OsStrExt;
 
 /// The program itself, for cases that execute it again in another role.
 pub fn exe() -> std::ffi::CString {
-    let path = std::env::current_exe().unwrap_or_else(|_| std::env::args_os().next().unwrap_or_default().into());
+    let path = std::env::current_exe()
+        .unwrap_or_else(|_| std::env::args_os().next().unwrap_or_default().into());
     std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
@@ -26,7 +27,13 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
         // Prints effective and real ids.
         "print-ids" => {
             unsafe {
-                println!("{} {} {} {}", libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid());
+                println!(
+                    "{} {} {} {}",
+                    libc::getuid(),
+                    libc::geteuid(),
+                    libc::getgid(),
+                    libc::getegid()
+                );
                 println!("secure {}", libc::getauxval(libc::AT_SECURE));
             }
             Some(0)
@@ -43,7 +50,10 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
         // Prints signal state: blocked, ignored, caught, pending masks.
         "print-signals" => {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-            for line in status.lines().filter(|l| l.starts_with("Sig") || l.starts_with("ShdPnd")) {
+            for line in status
+                .lines()
+                .filter(|l| l.starts_with("Sig") || l.starts_with("ShdPnd"))
+            {
                 println!("{line}");
             }
             Some(0)

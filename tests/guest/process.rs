@@ -85,7 +85,15 @@ unsafe fn fork_shares_file_offsets() {
 }
 
 unsafe fn exit_codes() {
-    for (code, seen) in [(0, 0), (1, 1), (42, 42), (255, 255), (256, 0), (-1, 255), (0x1234, 0x34)] {
+    for (code, seen) in [
+        (0, 0),
+        (1, 1),
+        (42, 42),
+        (255, 255),
+        (256, 0),
+        (-1, 255),
+        (0x1234, 0x34),
+    ] {
         let pid = fork(|| libc::_exit(code));
         let status = util::wait(pid);
         check!(libc::WIFEXITED(status));
@@ -94,19 +102,32 @@ unsafe fn exit_codes() {
 }
 
 unsafe fn exit_by_signal() {
-    for signo in [libc::SIGKILL, libc::SIGTERM, libc::SIGUSR1, libc::SIGALRM, libc::SIGPIPE, libc::SIGRTMIN()] {
+    for signo in [
+        libc::SIGKILL,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGALRM,
+        libc::SIGPIPE,
+        libc::SIGRTMIN(),
+    ] {
         let pid = fork(|| {
             libc::kill(libc::getpid(), signo);
             libc::_exit(9);
         });
         let status = util::wait(pid);
-        check!(libc::WIFSIGNALED(status), "status {status:#x} for signal {signo}");
+        check!(
+            libc::WIFSIGNALED(status),
+            "status {status:#x} for signal {signo}"
+        );
         eq!(libc::WTERMSIG(status), signo);
         check!(!libc::WCOREDUMP(status));
     }
     // With a core limit of zero, core signals do not report a dump either.
     let pid = fork(|| {
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         libc::abort();
     });
@@ -137,7 +158,9 @@ unsafe fn wait_nohang() {
     eq!(ok!(libc::waitpid(pid, &mut st, libc::WNOHANG)), 0);
     eq!(st, 0x7777);
     libc::close(w);
-    check!(eventually(|| libc::waitpid(pid, &mut st, libc::WNOHANG) == pid));
+    check!(eventually(
+        || libc::waitpid(pid, &mut st, libc::WNOHANG) == pid
+    ));
     eq!(libc::WEXITSTATUS(st), 3);
     err!(libc::ECHILD, libc::waitpid(pid, &mut st, libc::WNOHANG));
 }
@@ -150,7 +173,10 @@ unsafe fn wait_rusage() {
     let mut ru: libc::rusage = std::mem::zeroed();
     let mut st = 0;
     eq!(ok!(libc::wait4(pid, &mut st, 0, &mut ru)), pid);
-    let us = ru.ru_utime.tv_sec * 1_000_000 + ru.ru_utime.tv_usec + ru.ru_stime.tv_sec * 1_000_000 + ru.ru_stime.tv_usec;
+    let us = ru.ru_utime.tv_sec * 1_000_000
+        + ru.ru_utime.tv_usec
+        + ru.ru_stime.tv_sec * 1_000_000
+        + ru.ru_stime.tv_usec;
     check!(us > 5_000, "only {us} us of CPU time");
     check!(ru.ru_maxrss > 0);
 }
@@ -171,8 +197,10 @@ unsafe fn wait_by_group() {
 }
 
 unsafe fn wait_stopped_and_continued() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let mut st = 0;
     libc::kill(pid, libc::SIGSTOP);
@@ -183,7 +211,10 @@ unsafe fn wait_stopped_and_continued() {
     check!(libc::WIFSTOPPED(st));
     eq!(libc::WSTOPSIG(st), libc::SIGSTOP);
     // Reported once.
-    eq!(ok!(libc::waitpid(pid, &mut st, libc::WUNTRACED | libc::WNOHANG)), 0);
+    eq!(
+        ok!(libc::waitpid(pid, &mut st, libc::WUNTRACED | libc::WNOHANG)),
+        0
+    );
     libc::kill(pid, libc::SIGCONT);
     eq!(ok!(libc::waitpid(pid, &mut st, libc::WCONTINUED)), pid);
     check!(libc::WIFCONTINUED(st));
@@ -199,53 +230,107 @@ unsafe fn wait_stopped_and_continued() {
 unsafe fn waitid_fields() {
     let mut si: libc::siginfo_t = std::mem::zeroed();
     let pid = fork(|| libc::_exit(17));
-    ok!(libc::waitid(libc::P_PID, pid as u32, &mut si, libc::WEXITED));
+    ok!(libc::waitid(
+        libc::P_PID,
+        pid as u32,
+        &mut si,
+        libc::WEXITED
+    ));
     eq!(si.si_signo, libc::SIGCHLD);
     eq!(si.si_code, libc::CLD_EXITED);
     eq!(si.si_pid(), pid);
     eq!(si.si_uid(), libc::getuid());
     eq!(si.si_status(), 17);
 
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGSTOP);
     ok!(libc::waitid(libc::P_ALL, 0, &mut si, libc::WSTOPPED));
-    eq!((si.si_code, si.si_status(), si.si_pid()), (libc::CLD_STOPPED, libc::SIGSTOP, pid));
+    eq!(
+        (si.si_code, si.si_status(), si.si_pid()),
+        (libc::CLD_STOPPED, libc::SIGSTOP, pid)
+    );
     libc::kill(pid, libc::SIGCONT);
     ok!(libc::waitid(libc::P_ALL, 0, &mut si, libc::WCONTINUED));
-    eq!((si.si_code, si.si_status()), (libc::CLD_CONTINUED, libc::SIGCONT));
+    eq!(
+        (si.si_code, si.si_status()),
+        (libc::CLD_CONTINUED, libc::SIGCONT)
+    );
     // Nothing new: success with si_pid 0.
     si.si_signo = 99;
-    ok!(libc::waitid(libc::P_PID, pid as u32, &mut si, libc::WEXITED | libc::WNOHANG));
+    ok!(libc::waitid(
+        libc::P_PID,
+        pid as u32,
+        &mut si,
+        libc::WEXITED | libc::WNOHANG
+    ));
     eq!((si.si_signo, si.si_pid()), (0, 0));
     libc::kill(pid, libc::SIGKILL);
-    ok!(libc::waitid(libc::P_PGID, libc::getpgrp() as u32, &mut si, libc::WEXITED));
-    eq!((si.si_code, si.si_status(), si.si_pid()), (libc::CLD_KILLED, libc::SIGKILL, pid));
+    ok!(libc::waitid(
+        libc::P_PGID,
+        libc::getpgrp() as u32,
+        &mut si,
+        libc::WEXITED
+    ));
+    eq!(
+        (si.si_code, si.si_status(), si.si_pid()),
+        (libc::CLD_KILLED, libc::SIGKILL, pid)
+    );
 }
 
 unsafe fn waitid_nowait() {
     let pid = fork(|| libc::_exit(4));
     let mut si: libc::siginfo_t = std::mem::zeroed();
     for _ in 0..3 {
-        ok!(libc::waitid(libc::P_PID, pid as u32, &mut si, libc::WEXITED | libc::WNOWAIT));
+        ok!(libc::waitid(
+            libc::P_PID,
+            pid as u32,
+            &mut si,
+            libc::WEXITED | libc::WNOWAIT
+        ));
         eq!(si.si_status(), 4);
     }
     eq!(libc::WEXITSTATUS(util::wait(pid)), 4);
-    err!(libc::ECHILD, libc::waitid(libc::P_PID, pid as u32, &mut si, libc::WEXITED | libc::WNOWAIT));
+    err!(
+        libc::ECHILD,
+        libc::waitid(
+            libc::P_PID,
+            pid as u32,
+            &mut si,
+            libc::WEXITED | libc::WNOWAIT
+        )
+    );
 }
 
 unsafe fn waitid_errors() {
     let mut si: libc::siginfo_t = std::mem::zeroed();
     err!(libc::EINVAL, libc::waitid(libc::P_ALL, 0, &mut si, 0));
-    err!(libc::EINVAL, libc::waitid(libc::P_ALL, 0, &mut si, libc::WNOHANG));
+    err!(
+        libc::EINVAL,
+        libc::waitid(libc::P_ALL, 0, &mut si, libc::WNOHANG)
+    );
     err!(libc::EINVAL, libc::waitid(9, 0, &mut si, libc::WEXITED));
-    err!(libc::EINVAL, libc::waitid(libc::P_PID, 0, &mut si, libc::WEXITED));
-    err!(libc::EBADF, libc::waitid(libc::P_PIDFD, 99, &mut si, libc::WEXITED));
-    err!(libc::ECHILD, libc::waitid(libc::P_ALL, 0, &mut si, libc::WEXITED));
+    err!(
+        libc::EINVAL,
+        libc::waitid(libc::P_PID, 0, &mut si, libc::WEXITED)
+    );
+    err!(
+        libc::EBADF,
+        libc::waitid(libc::P_PIDFD, 99, &mut si, libc::WEXITED)
+    );
+    err!(
+        libc::ECHILD,
+        libc::waitid(libc::P_ALL, 0, &mut si, libc::WEXITED)
+    );
     // The kernel's own interface also takes no siginfo at all.
     let pid = fork(|| ());
-    eq!(sys!(libc::SYS_waitid, libc::P_PID, pid, 0, libc::WEXITED, 0), 0);
+    eq!(
+        sys!(libc::SYS_waitid, libc::P_PID, pid, 0, libc::WEXITED, 0),
+        0
+    );
 }
 
 unsafe fn zombie_stays_until_waited() {
@@ -260,14 +345,26 @@ unsafe fn zombie_stays_until_waited() {
 unsafe fn orphan_goes_to_subreaper() {
     ok!(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
     let mut flag = 0;
-    ok!(libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &mut flag as *mut i32, 0, 0, 0));
+    ok!(libc::prctl(
+        libc::PR_GET_CHILD_SUBREAPER,
+        &mut flag as *mut i32,
+        0,
+        0,
+        0
+    ));
     eq!(flag, 1);
     let (r, w) = pipe();
     let me = libc::getpid();
     let pid = fork(|| {
         // The flag is not inherited.
         let mut flag = 7;
-        ok!(libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &mut flag as *mut i32, 0, 0, 0));
+        ok!(libc::prctl(
+            libc::PR_GET_CHILD_SUBREAPER,
+            &mut flag as *mut i32,
+            0,
+            0,
+            0
+        ));
         eq!(flag, 0);
         fork(|| {
             check!(eventually(|| libc::getppid() == me));
@@ -299,12 +396,18 @@ extern "C" fn on_chld(_: i32) {
 }
 
 unsafe fn no_cld_wait_reaps() {
-    handle(libc::SIGCHLD, on_chld as *const () as usize, libc::SA_NOCLDWAIT);
+    handle(
+        libc::SIGCHLD,
+        on_chld as *const () as usize,
+        libc::SA_NOCLDWAIT,
+    );
     let pid = fork(|| ());
     let mut st = 0;
     let r = libc::waitpid(pid, &mut st, 0);
     check!(r == -1 && (errno() == libc::ECHILD || errno() == libc::EINTR));
-    check!(eventually(|| libc::kill(pid, 0) == -1 && errno() == libc::ESRCH));
+    check!(eventually(
+        || libc::kill(pid, 0) == -1 && errno() == libc::ESRCH
+    ));
     // Linux sends the signal all the same.
     eq!(CHLD.load(SeqCst), 1);
 }
@@ -329,7 +432,12 @@ unsafe fn sys_vfork(word: *mut u8) -> i32 {
         }
     }
     let stack = anon(65536).add(65536);
-    ok!(libc::clone(child, stack.cast(), libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, word.cast()))
+    ok!(libc::clone(
+        child,
+        stack.cast(),
+        libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+        word.cast()
+    ))
 }
 
 unsafe fn clone_exit_signal() {
@@ -352,7 +460,10 @@ unsafe fn clone_exit_signal() {
     }
     eq!(ok!(libc::waitpid(pid, &mut st, libc::__WALL)), pid);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    eq!(ok!(libc::sigwaitinfo(&sigset(&[libc::SIGUSR2]), &mut si)), libc::SIGUSR2);
+    eq!(
+        ok!(libc::sigwaitinfo(&sigset(&[libc::SIGUSR2]), &mut si)),
+        libc::SIGUSR2
+    );
     eq!(si.si_pid(), pid);
 }
 
@@ -367,7 +478,10 @@ unsafe fn clone_bad_flags() {
     ] {
         let mut word = 0i32;
         let p = &mut word as *mut i32;
-        err!(libc::EINVAL, sys!(libc::SYS_clone, flags | libc::SIGCHLD, 0, p, p, 0));
+        err!(
+            libc::EINVAL,
+            sys!(libc::SYS_clone, flags | libc::SIGCHLD, 0, p, p, 0)
+        );
     }
 }
 
@@ -392,7 +506,14 @@ unsafe fn clone_settid() {
 }
 
 unsafe fn clone_files_shared() {
-    let pid = sys!(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) as i32;
+    let pid = sys!(
+        libc::SYS_clone,
+        libc::CLONE_FILES | libc::SIGCHLD,
+        0,
+        0,
+        0,
+        0
+    ) as i32;
     if pid == 0 {
         ok!(libc::dup2(0, 99));
         libc::_exit(0);
@@ -427,7 +548,14 @@ unsafe fn clone_parent() {
     let me = libc::getpid();
     let cell = shared::<AtomicI32>();
     let pid = fork(|| {
-        let pid = sys!(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) as i32;
+        let pid = sys!(
+            libc::SYS_clone,
+            libc::CLONE_PARENT | libc::SIGCHLD,
+            0,
+            0,
+            0,
+            0
+        ) as i32;
         if pid == 0 {
             eq!(libc::getppid(), me);
             libc::_exit(31);
@@ -447,13 +575,22 @@ unsafe fn clone_vm_stack() {
         12
     }
     let stack = anon(65536).add(65536);
-    let pid = ok!(libc::clone(child, stack.cast(), libc::CLONE_VM | libc::SIGCHLD, 77 as *mut _));
+    let pid = ok!(libc::clone(
+        child,
+        stack.cast(),
+        libc::CLONE_VM | libc::SIGCHLD,
+        77 as *mut _
+    ));
     eq!(libc::WEXITSTATUS(util::wait(pid)), 12);
     eq!(SEEN.load(SeqCst), 77);
 }
 
 unsafe fn clone3(args: &libc::clone_args) -> i64 {
-    sys!(libc::SYS_clone3, args as *const libc::clone_args, std::mem::size_of::<libc::clone_args>())
+    sys!(
+        libc::SYS_clone3,
+        args as *const libc::clone_args,
+        std::mem::size_of::<libc::clone_args>()
+    )
 }
 
 unsafe fn clone3_fork() {
@@ -474,9 +611,15 @@ unsafe fn clone3_fork() {
 
 unsafe fn clone3_errors() {
     let mut args: libc::clone_args = std::mem::zeroed();
-    err!(libc::EINVAL, sys!(libc::SYS_clone3, &args as *const libc::clone_args, 8));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_clone3, &args as *const libc::clone_args, 8)
+    );
     err!(libc::EFAULT, sys!(libc::SYS_clone3, 8, 64));
-    err!(libc::E2BIG, sys!(libc::SYS_clone3, &args as *const libc::clone_args, 8192));
+    err!(
+        libc::E2BIG,
+        sys!(libc::SYS_clone3, &args as *const libc::clone_args, 8192)
+    );
     args.exit_signal = 65;
     err!(libc::EINVAL, clone3(&args));
     args.exit_signal = 0;
@@ -496,13 +639,24 @@ unsafe fn clone3_errors() {
     }
     let mut long: Long = std::mem::zeroed();
     long.args.exit_signal = libc::SIGCHLD as u64;
-    let pid = ok!(sys!(libc::SYS_clone3, &long as *const Long, std::mem::size_of::<Long>())) as i32;
+    let pid = ok!(sys!(
+        libc::SYS_clone3,
+        &long as *const Long,
+        std::mem::size_of::<Long>()
+    )) as i32;
     if pid == 0 {
         libc::_exit(0);
     }
     wait_ok(pid);
     long.tail[7] = 1;
-    err!(libc::E2BIG, sys!(libc::SYS_clone3, &long as *const Long, std::mem::size_of::<Long>()));
+    err!(
+        libc::E2BIG,
+        sys!(
+            libc::SYS_clone3,
+            &long as *const Long,
+            std::mem::size_of::<Long>()
+        )
+    );
 }
 
 unsafe fn clone3_pidfd() {
@@ -519,7 +673,12 @@ unsafe fn clone3_pidfd() {
     eq!(ok!(libc::fcntl(fd, libc::F_GETFD)), libc::FD_CLOEXEC);
     eq!(poll_one(fd, libc::POLLIN, 5000), libc::POLLIN);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    ok!(libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED));
+    ok!(libc::waitid(
+        libc::P_PIDFD,
+        fd as u32,
+        &mut si,
+        libc::WEXITED
+    ));
     eq!((si.si_pid(), si.si_status()), (pid, 2));
 }
 
@@ -580,21 +739,55 @@ unsafe fn thread_exit_clears_tid() {
         0
     }
     let stack = anon(65536).add(65536);
-    let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PARENT_SETTID;
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_CHILD_CLEARTID
+        | libc::CLONE_PARENT_SETTID;
     let null = std::ptr::null_mut::<libc::c_void>();
-    let tid = ok!(libc::clone(child, stack.cast(), flags, null, WORD.as_ptr(), null, WORD.as_ptr()));
+    let tid = ok!(libc::clone(
+        child,
+        stack.cast(),
+        flags,
+        null,
+        WORD.as_ptr(),
+        null,
+        WORD.as_ptr()
+    ));
     check!(tid > 0);
     loop {
         let now = WORD.load(SeqCst);
         if now == 0 {
             break;
         }
-        let mut ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
-        let r = sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAIT, now, &mut ts as *mut _, 0, 0);
-        check!(r == 0 || errno() == libc::EAGAIN, "no wake: {}", errno_text());
+        let mut ts = libc::timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let r = sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT,
+            now,
+            &mut ts as *mut _,
+            0,
+            0
+        );
+        check!(
+            r == 0 || errno() == libc::EAGAIN,
+            "no wake: {}",
+            errno_text()
+        );
     }
-    check!(eventually(|| sys!(libc::SYS_tgkill, libc::getpid(), tid, 0) == -1));
+    check!(eventually(|| sys!(
+        libc::SYS_tgkill,
+        libc::getpid(),
+        tid,
+        0
+    ) == -1));
 }
 
 unsafe fn exit_group_from_thread() {
@@ -637,18 +830,24 @@ unsafe fn leader_exits_first() {
 }
 
 unsafe fn fork_from_thread_has_one_task() {
-    std::thread::spawn(|| loop {
-        sleep_ms(1000);
+    std::thread::spawn(|| {
+        loop {
+            sleep_ms(1000);
+        }
     });
     let t = std::thread::spawn(|| {
         in_child(|| {
             eq!(gettid(), libc::getpid());
-            let n = std::fs::read_dir("/proc/self/task").map(|d| d.count()).unwrap_or(0);
+            let n = std::fs::read_dir("/proc/self/task")
+                .map(|d| d.count())
+                .unwrap_or(0);
             eq!(n, 1);
         });
     });
     check!(t.join().is_ok());
-    let n = std::fs::read_dir("/proc/self/task").map(|d| d.count()).unwrap_or(0);
+    let n = std::fs::read_dir("/proc/self/task")
+        .map(|d| d.count())
+        .unwrap_or(0);
     check!(n >= 2);
 }
 
@@ -668,31 +867,52 @@ unsafe fn pidfd_poll_and_wait() {
     libc::close(w);
     eq!(poll_one(fd, libc::POLLIN, 5000), libc::POLLIN);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    ok!(libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED));
+    ok!(libc::waitid(
+        libc::P_PIDFD,
+        fd as u32,
+        &mut si,
+        libc::WEXITED
+    ));
     eq!(si.si_status(), 6);
-    err!(libc::ECHILD, libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED));
+    err!(
+        libc::ECHILD,
+        libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED)
+    );
     err!(libc::ESRCH, sys!(libc::SYS_pidfd_send_signal, fd, 0, 0, 0));
     // Non-blocking pidfds make waitid answer EAGAIN.
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let fd = ok!(pidfd_open(pid, libc::O_NONBLOCK as u32));
-    err!(libc::EAGAIN, libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED));
+    err!(
+        libc::EAGAIN,
+        libc::waitid(libc::P_PIDFD, fd as u32, &mut si, libc::WEXITED)
+    );
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
 
 unsafe fn pidfd_send_signal() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let fd = ok!(pidfd_open(pid, 0));
     eq!(ok!(libc::fcntl(fd, libc::F_GETFD)), libc::FD_CLOEXEC);
     ok!(sys!(libc::SYS_pidfd_send_signal, fd, 0, 0, 0));
-    err!(libc::EINVAL, sys!(libc::SYS_pidfd_send_signal, fd, 99, 0, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_pidfd_send_signal, fd, 99, 0, 0)
+    );
     ok!(sys!(libc::SYS_pidfd_send_signal, fd, libc::SIGTERM, 0, 0));
     eq!(libc::WTERMSIG(util::wait(pid)), libc::SIGTERM);
-    err!(libc::EBADF, sys!(libc::SYS_pidfd_send_signal, 0, libc::SIGTERM, 0, 0));
+    err!(
+        libc::EBADF,
+        sys!(libc::SYS_pidfd_send_signal, 0, libc::SIGTERM, 0, 0)
+    );
 }
 
 unsafe fn pidfd_getfd() {
@@ -843,8 +1063,10 @@ unsafe fn tgkill_rules() {
     err!(libc::EINVAL, sys!(libc::SYS_tkill, -1, 0));
     ok!(sys!(libc::SYS_tkill, pid, 0));
     // A child's thread is not of our group.
-    let child = fork(|| loop {
-        libc::pause();
+    let child = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     err!(libc::ESRCH, sys!(libc::SYS_tgkill, pid, child, 0));
     ok!(sys!(libc::SYS_tgkill, child, child, libc::SIGKILL));
@@ -873,7 +1095,9 @@ unsafe fn rusage_children() {
     let mut after: libc::rusage = std::mem::zeroed();
     ok!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut after));
     let us = |r: &libc::rusage| {
-        (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1_000_000 + r.ru_utime.tv_usec + r.ru_stime.tv_usec
+        (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1_000_000
+            + r.ru_utime.tv_usec
+            + r.ru_stime.tv_usec
     };
     check!(us(&after) - us(&before) > 5_000);
     let mut t: libc::tms = std::mem::zeroed();
@@ -887,7 +1111,13 @@ unsafe fn pdeathsig() {
         fork(|| {
             ok!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0));
             let mut sig = 0;
-            ok!(libc::prctl(libc::PR_GET_PDEATHSIG, &mut sig as *mut i32, 0, 0, 0));
+            ok!(libc::prctl(
+                libc::PR_GET_PDEATHSIG,
+                &mut sig as *mut i32,
+                0,
+                0,
+                0
+            ));
             eq!(sig, libc::SIGKILL);
             write_all(w, b"r");
             loop {
@@ -901,7 +1131,10 @@ unsafe fn pdeathsig() {
     wait_ok(pid);
     // The grandchild held the last write end.
     eq!(read_some(r, 1), b"");
-    err!(libc::EINVAL, libc::prctl(libc::PR_SET_PDEATHSIG, 999, 0, 0, 0));
+    err!(
+        libc::EINVAL,
+        libc::prctl(libc::PR_SET_PDEATHSIG, 999, 0, 0, 0)
+    );
 }
 
 unsafe fn priority() {
@@ -910,14 +1143,23 @@ unsafe fn priority() {
         let start = libc::getpriority(libc::PRIO_PROCESS, 0);
         eq!(errno(), 0);
         ok!(libc::setpriority(libc::PRIO_PROCESS, 0, start + 5));
-        eq!(libc::getpriority(libc::PRIO_PROCESS, 0), (start + 5).min(19));
+        eq!(
+            libc::getpriority(libc::PRIO_PROCESS, 0),
+            (start + 5).min(19)
+        );
         // The raw call answers 20 - nice.
-        eq!(sys!(libc::SYS_getpriority, libc::PRIO_PROCESS, 0), i64::from(20 - (start + 5).min(19)));
+        eq!(
+            sys!(libc::SYS_getpriority, libc::PRIO_PROCESS, 0),
+            i64::from(20 - (start + 5).min(19))
+        );
         ok!(libc::setpriority(libc::PRIO_PROCESS, 0, 100));
         eq!(libc::getpriority(libc::PRIO_PROCESS, 0), 19);
         in_child(|| eq!(libc::getpriority(libc::PRIO_PROCESS, 0), 19));
         err!(libc::EINVAL, libc::setpriority(7, 0, 0));
-        err!(libc::ESRCH, libc::setpriority(libc::PRIO_PROCESS, 0x3f_ffff, 0));
+        err!(
+            libc::ESRCH,
+            libc::setpriority(libc::PRIO_PROCESS, 0x3f_ffff, 0)
+        );
     });
 }
 
@@ -947,7 +1189,9 @@ unsafe fn orphaned_stopped_group_gets_hup() {
     libc::close(w);
     eq!(read_some(r, 1), b"");
     check!(eventually(|| {
-        libc::kill(child, 0) == -1 || std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|s| s.contains(") Z "))
+        libc::kill(child, 0) == -1
+            || std::fs::read_to_string(format!("/proc/{child}/stat"))
+                .is_ok_and(|s| s.contains(") Z "))
     }));
 }
 
@@ -998,7 +1242,14 @@ unsafe fn wait_in_two_threads() {
             std::thread::spawn(|| unsafe {
                 let mut st = 0;
                 // The other thread's fork may come later than our wait.
-                eventually(|| libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) == 0);
+                eventually(|| {
+                    libc::waitid(
+                        libc::P_ALL,
+                        0,
+                        std::ptr::null_mut(),
+                        libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+                    ) == 0
+                });
                 ok!(libc::wait(&mut st));
                 libc::WEXITSTATUS(st)
             })
@@ -1012,13 +1263,23 @@ unsafe fn wait_in_two_threads() {
         sleep_ms(60);
         libc::_exit(2);
     });
-    let mut codes: Vec<i32> = waiters.into_iter().map(|w| w.join().unwrap_or(-1)).collect();
+    let mut codes: Vec<i32> = waiters
+        .into_iter()
+        .map(|w| w.join().unwrap_or(-1))
+        .collect();
     codes.sort_unstable();
     eq!(codes, [1, 2]);
 }
 
 unsafe fn unshare_files_and_fs() {
-    let pid = sys!(libc::SYS_clone, libc::CLONE_FILES | libc::CLONE_FS | libc::SIGCHLD, 0, 0, 0, 0) as i32;
+    let pid = sys!(
+        libc::SYS_clone,
+        libc::CLONE_FILES | libc::CLONE_FS | libc::SIGCHLD,
+        0,
+        0,
+        0,
+        0
+    ) as i32;
     if pid == 0 {
         ok!(libc::unshare(libc::CLONE_FILES | libc::CLONE_FS));
         ok!(libc::dup2(0, 98));

@@ -85,7 +85,12 @@ macro_rules! err {
             $crate::util::fail(
                 file!(),
                 line!(),
-                format_args!("{} gave {}, expected {}", stringify!($e), r as i64, stringify!($errno)),
+                format_args!(
+                    "{} gave {}, expected {}",
+                    stringify!($e),
+                    r as i64,
+                    stringify!($errno)
+                ),
             )
         }
         if got != $errno {
@@ -163,7 +168,11 @@ pub unsafe fn wait(pid: i32) -> i32 {
             return status;
         }
         if errno() != libc::EINTR {
-            fail(file!(), line!(), format_args!("waitpid {pid}: {}", errno_text()));
+            fail(
+                file!(),
+                line!(),
+                format_args!("waitpid {pid}: {}", errno_text()),
+            );
         }
     }
 }
@@ -177,7 +186,11 @@ pub unsafe fn wait_ok(pid: i32) {
         libc::_exit(SKIP);
     }
     if status != 0 {
-        fail(place.file(), place.line(), format_args!("child {pid} ended with status {status:#x}"));
+        fail(
+            place.file(),
+            place.line(),
+            format_args!("child {pid} ended with status {status:#x}"),
+        );
     }
 }
 
@@ -200,7 +213,10 @@ pub fn sleep_ms(ms: u64) {
 
 /// Monotonic clock in milliseconds.
 pub fn now_ms() -> u64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     ts.tv_sec as u64 * 1000 + ts.tv_nsec as u64 / 1_000_000
 }
@@ -245,7 +261,11 @@ pub unsafe fn write_all(fd: i32, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let n = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
         if n <= 0 {
-            fail(place.file(), place.line(), format_args!("write: {}", errno_text()));
+            fail(
+                place.file(),
+                place.line(),
+                format_args!("write: {}", errno_text()),
+            );
         }
         bytes = &bytes[n as usize..];
     }
@@ -258,7 +278,11 @@ pub unsafe fn read_some(fd: i32, len: usize) -> Vec<u8> {
     let mut buf = vec![0u8; len];
     let n = libc::read(fd, buf.as_mut_ptr().cast(), len);
     if n < 0 {
-        fail(place.file(), place.line(), format_args!("read: {}", errno_text()));
+        fail(
+            place.file(),
+            place.line(),
+            format_args!("read: {}", errno_text()),
+        );
     }
     buf.truncate(n as usize);
     buf
@@ -289,7 +313,11 @@ pub unsafe fn open_mode(name: &str, flags: i32, mode: u32) -> i32 {
     let place = std::panic::Location::caller();
     let fd = libc::open(c(name).as_ptr(), flags, mode);
     if fd < 0 {
-        fail(place.file(), place.line(), format_args!("open {name}: {}", errno_text()));
+        fail(
+            place.file(),
+            place.line(),
+            format_args!("open {name}: {}", errno_text()),
+        );
     }
     fd
 }
@@ -340,16 +368,28 @@ pub unsafe fn sigset(signals: &[i32]) -> libc::sigset_t {
 }
 
 pub unsafe fn block(signals: &[i32]) {
-    ok!(libc::sigprocmask(libc::SIG_BLOCK, &sigset(signals), std::ptr::null_mut()));
+    ok!(libc::sigprocmask(
+        libc::SIG_BLOCK,
+        &sigset(signals),
+        std::ptr::null_mut()
+    ));
 }
 
 pub unsafe fn unblock(signals: &[i32]) {
-    ok!(libc::sigprocmask(libc::SIG_UNBLOCK, &sigset(signals), std::ptr::null_mut()));
+    ok!(libc::sigprocmask(
+        libc::SIG_UNBLOCK,
+        &sigset(signals),
+        std::ptr::null_mut()
+    ));
 }
 
 /// Whether poll reports `events` on `fd` within `timeout_ms`; the returned bits.
 pub unsafe fn poll_one(fd: i32, events: i16, timeout_ms: i32) -> i16 {
-    let mut p = libc::pollfd { fd, events, revents: 0 };
+    let mut p = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
     ok!(libc::poll(&mut p, 1, timeout_ms));
     p.revents
 }
@@ -360,7 +400,9 @@ pub fn wait_state(tid: i32, states: &str) {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{tid}/stat")) else {
             return false;
         };
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
         state.is_some_and(|s| states.contains(s))
     });
     check!(done, "task {tid} did not reach a state of {states:?}");
@@ -368,7 +410,9 @@ pub fn wait_state(tid: i32, states: &str) {
 
 /// Skips the case when the (native) caller is not root with this capability.
 pub unsafe fn need_cap(cap: u32, what: &str) {
-    if libc::prctl(libc::PR_CAPBSET_READ, cap as libc::c_ulong, 0, 0, 0) != 1 || libc::geteuid() != 0 {
+    if libc::prctl(libc::PR_CAPBSET_READ, cap as libc::c_ulong, 0, 0, 0) != 1
+        || libc::geteuid() != 0
+    {
         skip(format_args!("needs {what}"));
     }
 }

@@ -1,0 +1,206 @@
+//! `start`, `state`, `kill`, `delete`, `list` and `wait`.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::Global;
+use crate::control::{Reply, Request};
+use crate::launch::Created;
+use crate::state::{Record, Status};
+use crate::{signals, time};
+
+#[derive(Args)]
+pub struct Start {
+    id: String,
+}
+
+impl Start {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        Created::open(global, &self.id)?.start()?;
+        Ok(0)
+    }
+}
+
+#[derive(Args)]
+pub struct State {
+    id: String,
+}
+
+impl State {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let record = global.store().open(&self.id)?.load()?;
+        println!("{:#}", state_json(&record));
+        Ok(0)
+    }
+}
+
+/// The state object of the runtime specification, with the fields that runc
+/// adds to it.
+fn state_json(record: &Record) -> serde_json::Value {
+    let pid = match record.status {
+        Status::Stopped => 0,
+        _ => record.pid,
+    };
+    json!({
+        "ociVersion": "1.2.0",
+        "id": record.plan.id,
+        "pid": pid,
+        "status": record.status.name(),
+        "bundle": record.plan.bundle,
+        "rootfs": record.plan.root.path,
+        "created": time::rfc3339(time::from_epoch(record.created_at)),
+        "annotations": record.plan.annotations,
+        "owner": record.owner,
+    })
+}
+
+#[derive(Args)]
+pub struct Kill {
+    /// Send the signal to all processes of the container.
+    #[arg(long, short)]
+    all: bool,
+    /// Send the signal to this process (a pid inside the sandbox).
+    #[arg(long, default_value_t = 0)]
+    pid: i32,
+    id: String,
+    /// Name or number, SIGTERM by default.
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+}
+
+impl Kill {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let signal = signals::parse(&self.signal)
+            .with_context(|| format!("unknown signal {:?}", self.signal))?;
+        let created = Created::open(global, &self.id)?;
+        if created.record.status == Status::Stopped {
+            bail!("container not running");
+        }
+        created.client().call(
+            &Request::Signal {
+                container: self.id,
+                signal,
+                pid: self.pid,
+                all: self.all,
+            },
+            &[],
+        )?;
+        Ok(0)
+    }
+}
+
+#[derive(Args)]
+pub struct Delete {
+    /// Kill the container first if it runs; no error if it does not exist.
+    #[arg(long, short)]
+    force: bool,
+    #[arg(required = true)]
+    ids: Vec<String>,
+}
+
+impl Delete {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        for id in &self.ids {
+            let created = match Created::open(global, id) {
+                Ok(created) => created,
+                Err(_) if self.force => continue,
+                Err(err) => return Err(err),
+            };
+            if !self.force && created.record.status == Status::Running {
+                bail!("container {id} is running; stop it or use --force");
+            }
+            created.delete()?;
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ListFormat {
+    Table,
+    Json,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Print ids only.
+    #[arg(long, short)]
+    quiet: bool,
+    #[arg(long, short, value_enum, default_value_t = ListFormat::Table)]
+    format: ListFormat,
+}
+
+impl List {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let store = global.store();
+        let mut records = Vec::new();
+        for id in store.ids()? {
+            // A container may be deleted while we look.
+            if let Ok(record) = store.open(&id).and_then(|entry| entry.load()) {
+                records.push(record);
+            }
+        }
+        if self.quiet {
+            for record in &records {
+                println!("{}", record.plan.id);
+            }
+            return Ok(0);
+        }
+        match self.format {
+            ListFormat::Json => {
+                let states: Vec<_> = records.iter().map(state_json).collect();
+                println!("{}", serde_json::Value::from(states));
+            }
+            ListFormat::Table => {
+                let width = records
+                    .iter()
+                    .map(|record| record.plan.id.len())
+                    .max()
+                    .unwrap_or(2);
+                println!(
+                    "{:width$}  {:>8}  {:8}  {:20}  {:8}  BUNDLE",
+                    "ID", "PID", "STATUS", "CREATED", "OWNER"
+                );
+                for record in &records {
+                    println!(
+                        "{:width$}  {:>8}  {:8}  {:20}  {:8}  {}",
+                        record.plan.id,
+                        if record.status == Status::Stopped {
+                            0
+                        } else {
+                            record.pid
+                        },
+                        record.status.name(),
+                        time::rfc3339(time::from_epoch(record.created_at)),
+                        record.owner,
+                        record.plan.bundle.display()
+                    );
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Args)]
+pub struct Wait {
+    id: String,
+}
+
+impl Wait {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let client = Created::open(global, &self.id)?.client();
+        let request = Request::Wait {
+            container: self.id.clone(),
+            pid: 0,
+        };
+        match client.call(&request, &[])? {
+            Reply::Exited { status } => {
+                println!("{}", json!({"id": self.id, "exitStatus": status}));
+                Ok(0)
+            }
+            _ => bail!("the sandbox answered something else than an exit status"),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line. Names and flags follow `runc` and gVisor's `runsc`.
+
+mod bundle;
+mod debug;
+mod do_command;
+mod help;
+mod lifecycle;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan::Overlay;
+use crate::state::{self, Store};
+
+/// Runs untrusted Linux programs on a userspace kernel.
+#[derive(Parser)]
+#[command(name = "runsc", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of all commands.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Directory for the state of containers.
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// How guest code is run.
+    #[arg(long, global = true, value_enum, default_value_t = PlatformName::Systrap)]
+    pub platform: PlatformName,
+    /// Network of the container: `none` is loopback inside the sandbox.
+    #[arg(long, global = true, value_enum, default_value_t = Network::None)]
+    pub network: Network,
+    /// Where writes to the root file system go: `none` (through to the host
+    /// directory) or `root:memory`.
+    #[arg(long, global = true, value_name = "WHERE", default_value = "none")]
+    overlay2: String,
+    /// Log each system call of the guest.
+    #[arg(long, global = true)]
+    pub strace: bool,
+    /// File for the sentry's log (and `--strace`); stderr without it.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub debug_log: Option<PathBuf>,
+    /// Log more.
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// File for errors of this command, beside stderr.
+    #[arg(long, global = true, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Format of that file.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlatformName {
+    Systrap,
+    Ptrace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program on this machine's files, with a throw-away overlay.
+    Do(do_command::Do),
+    /// Create a container of a bundle and start it.
+    Run(bundle::Run),
+    /// Create a container of a bundle.
+    Create(bundle::Create),
+    /// Start the process of a created container.
+    Start(lifecycle::Start),
+    /// Print the state of a container as JSON.
+    State(lifecycle::State),
+    /// Send a signal to a container.
+    Kill(lifecycle::Kill),
+    /// Delete a stopped container.
+    Delete(lifecycle::Delete),
+    /// Run a further process in a container.
+    Exec(process::Exec),
+    /// List the processes of a container.
+    Ps(process::Ps),
+    /// List containers.
+    List(lifecycle::List),
+    /// Wait for a container to end and print its exit status.
+    Wait(lifecycle::Wait),
+    /// Write a config.json to start from.
+    Spec(bundle::Spec),
+    /// Look inside a running sandbox.
+    Debug(debug::Debug),
+    /// Print help: for a command, on `syscalls` or on `platforms`.
+    Help(help::Help),
+}
+
+impl Global {
+    pub fn store(&self) -> Store {
+        Store::new(self.root.clone().unwrap_or_else(state::default_root))
+    }
+
+    pub fn overlay(&self) -> Result<Overlay> {
+        match self.overlay2.as_str() {
+            "none" => Ok(Overlay::None),
+            "root:memory" | "all:memory" => Ok(Overlay::Memory),
+            other => anyhow::bail!(
+                "--overlay2={other} is not supported; known values are none and root:memory"
+            ),
+        }
+    }
+}
+
+/// Runs the command line; answers the exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = cli.global;
+    let result = match cli.command {
+        Command::Do(command) => command.run(&global),
+        Command::Run(command) => command.run(&global),
+        Command::Create(command) => command.run(&global),
+        Command::Start(command) => command.run(&global),
+        Command::State(command) => command.run(&global),
+        Command::Kill(command) => command.run(&global),
+        Command::Delete(command) => command.run(&global),
+        Command::Exec(command) => command.run(&global),
+        Command::Ps(command) => command.run(&global),
+        Command::List(command) => command.run(&global),
+        Command::Wait(command) => command.run(&global),
+        Command::Spec(command) => command.run(),
+        Command::Debug(command) => command.run(&global),
+        Command::Help(command) => command.run(),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(err) => {
+            report(&global, &err);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the clap description, for `runsc help COMMAND`.
+fn description() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// Prints an error on one line and appends it to `--log`, where engines look
+/// for it.
+fn report(global: &Global, err: &anyhow::Error) {
+    let message = format!("{err:#}");
+    eprintln!("runsc: {message}");
+    let Some(path) = &global.log else { return };
+    let record = match global.log_format {
+        LogFormat::Text => format!("level=error msg={message:?}\n"),
+        LogFormat::Json => {
+            let time = crate::time::rfc3339(std::time::SystemTime::now());
+            let record = serde_json::json!({"level": "error", "msg": message, "time": time});
+            format!("{record}\n")
+        }
+    };
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path);
+    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, record.as_bytes()));
+    if let Err(err) = written {
+        eprintln!("runsc: log file {} can't be written: {err}", path.display());
+    }
+}

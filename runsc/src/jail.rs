@@ -1,0 +1,117 @@
+//! Takes everything from the sentry process that it does not need: its host
+//! uid, its view of the host's files, processes and networks, and its
+//! capabilities. The seccomp list follows at the end of
+//! [`crate::boot::run`].
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, chdir, geteuid, pivot_root, setgroups, setresgid, setresuid};
+
+/// First host uid of sandboxes. Each sandbox has one of its own, far above
+/// what distributions and subordinate id ranges hand out, so that no other
+/// process and no other sandbox shares it.
+const FIRST_UID: u32 = 0x7e00_0000;
+const UIDS: u32 = 0x00ff_ffff;
+
+/// Uid and gid that the sentry sees itself as (`nobody`).
+const INSIDE_ID: u32 = 65534;
+
+/// The host uid (and gid) of a sandbox, derived from its id.
+pub fn sandbox_uid(id: &str) -> u32 {
+    // FNV-1a: stable over versions, and good enough to spread ids.
+    let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    FIRST_UID + hash % UIDS
+}
+
+/// Moves this single-threaded process into namespaces of its own, under an
+/// unprivileged host uid, with an empty read-only file system as its root.
+/// Capabilities inside the new user namespace remain until
+/// [`drop_privileges`].
+pub fn enter(id: &str) -> Result<()> {
+    if geteuid().is_root() {
+        let host_id = sandbox_uid(id);
+        setgroups(&[]).context("supplementary groups can't be dropped")?;
+        let gid = Gid::from_raw(host_id);
+        setresgid(gid, gid, gid).context("the sandbox's gid can't be taken")?;
+        let uid = Uid::from_raw(host_id);
+        setresuid(uid, uid, uid).context("the sandbox's uid can't be taken")?;
+        // Changing ids makes a process undumpable, which gives its
+        // /proc/self/uid_map to root.
+        nix::sys::prctl::set_dumpable(true).context("dumpable can't be set")?;
+    }
+    let outside_uid = nix::unistd::geteuid();
+    let outside_gid = nix::unistd::getegid();
+    unshare(CloneFlags::CLONE_NEWUSER).context(
+        "a user namespace can't be made; check user.max_user_namespaces and, where AppArmor is \
+         in use, kernel.apparmor_restrict_unprivileged_userns",
+    )?;
+    fs::write("/proc/self/setgroups", "deny").context("setgroups can't be denied")?;
+    fs::write(
+        "/proc/self/uid_map",
+        format!("{INSIDE_ID} {outside_uid} 1\n"),
+    )
+    .context("the uid map can't be written")?;
+    fs::write(
+        "/proc/self/gid_map",
+        format!("{INSIDE_ID} {outside_gid} 1\n"),
+    )
+    .context("the gid map can't be written")?;
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )
+    .context("namespaces can't be made")?;
+    nix::unistd::sethostname("sandbox").context("the host name can't be set")?;
+    empty_root()
+}
+
+/// Replaces the root by an empty read-only tmpfs.
+fn empty_root() -> Result<()> {
+    mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
+        .context("mounts can't be made private")?;
+    let locked = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Any directory that every host has will do: it is only covered for us.
+    let place = ["/proc", "/tmp", "/run"]
+        .into_iter()
+        .find(|place| Path::new(place).is_dir())
+        .context("neither /proc nor /tmp nor /run is there to mount on")?;
+    mount(
+        Some("none"),
+        place,
+        Some("tmpfs"),
+        locked,
+        Some("size=0,nr_inodes=2,mode=0"),
+    )
+    .context("an empty root can't be mounted")?;
+    chdir(place).context("the empty root can't be entered")?;
+    pivot_root(".", ".").context("the root can't be changed")?;
+    umount2(".", MntFlags::MNT_DETACH).context("the host's root can't be unmounted")?;
+    mount::<str, str, str, str>(
+        None,
+        "/",
+        None,
+        locked | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+        None,
+    )
+    .context("the empty root can't be made read-only")?;
+    chdir("/").context("the empty root can't be entered")?;
+    Ok(())
+}
+
+/// Gives up all capabilities for good and forbids gaining any.
+pub fn drop_privileges() -> Result<()> {
+    nix::sys::prctl::set_no_new_privs().context("no_new_privs can't be set")?;
+    crate::sys::drop_all_capabilities().context("capabilities can't be dropped")?;
+    nix::sys::prctl::set_dumpable(false).context("dumpable can't be cleared")?;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ensure!(status.is_empty(), "the host's /proc is still reachable");
+    Ok(())
+}

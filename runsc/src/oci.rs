@@ -1,0 +1,359 @@
+//! Reads `config.json` of an OCI bundle and turns it into a
+//! [`ContainerPlan`].
+//!
+//! Source: OCI runtime specification 1.2, `config.md` and `config-linux.md`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Mount, Process, Spec};
+
+use crate::plan::{
+    CapabilityPlan, ContainerPlan, MountKind, MountPlan, Overlay, ProcessPlan, RlimitPlan, RootPlan,
+};
+
+/// Reads and checks `bundle/config.json`.
+pub fn load_bundle(id: &str, bundle: &Path, overlay: Overlay) -> Result<ContainerPlan> {
+    let bundle = fs::canonicalize(bundle)
+        .with_context(|| format!("bundle directory {} can't be opened", bundle.display()))?;
+    let config_path = bundle.join("config.json");
+    let text = fs::read(&config_path)
+        .with_context(|| format!("{} can't be read", config_path.display()))?;
+    let spec: Spec = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a valid OCI configuration", config_path.display()))?;
+    plan(id, &bundle, &spec, overlay)
+        .with_context(|| format!("{} can't be run", config_path.display()))
+}
+
+fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<ContainerPlan> {
+    let version = spec.version();
+    ensure!(
+        version.starts_with("1."),
+        "ociVersion {version:?} is not supported, it must be 1.x"
+    );
+    let process = spec.process().as_ref().context("process is missing")?;
+    let root = spec.root().as_ref().context("root is missing")?;
+    let root_path = bundle.join(root.path());
+    let root_path = fs::canonicalize(&root_path)
+        .with_context(|| format!("root.path {} can't be opened", root_path.display()))?;
+    ensure!(
+        root_path.is_dir(),
+        "root.path {} is not a directory",
+        root_path.display()
+    );
+    let mut mounts = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        let destination = mount.destination().display();
+        mounts.push(
+            plan_mount(bundle, mount)
+                .with_context(|| format!("mount of {destination} is not usable"))?,
+        );
+    }
+    let linux = spec.linux().as_ref();
+    let annotations: BTreeMap<_, _> = spec
+        .annotations()
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let masked = linux.and_then(|linux| linux.masked_paths().clone());
+    let readonly = linux.and_then(|linux| linux.readonly_paths().clone());
+    Ok(ContainerPlan {
+        id: id.to_owned(),
+        bundle: bundle.to_owned(),
+        process: plan_process(process)?,
+        root: RootPlan {
+            path: root_path,
+            readonly: root.readonly().unwrap_or(false),
+            overlay,
+        },
+        hostname: spec.hostname().clone().unwrap_or_default(),
+        domainname: spec.domainname().clone().unwrap_or_default(),
+        mounts,
+        masked_paths: masked.unwrap_or_default(),
+        readonly_paths: readonly.unwrap_or_default(),
+        annotations,
+    })
+}
+
+/// Checks the `process` object (of `config.json` or of `exec --process`).
+pub fn plan_process(process: &Process) -> Result<ProcessPlan> {
+    let args = process.args().clone().unwrap_or_default();
+    ensure!(
+        args.first().is_some_and(|program| !program.is_empty()),
+        "process.args is empty: name the program to run"
+    );
+    let cwd = process.cwd();
+    ensure!(
+        cwd.is_absolute(),
+        "process.cwd {:?} is not an absolute path",
+        cwd.display().to_string()
+    );
+    let user = process.user();
+    let rlimits = process.rlimits().iter().flatten().map(|limit| {
+        let name = limit.typ().to_string();
+        let resource = rlimit_number(&name).with_context(|| format!("unknown rlimit {name}"))?;
+        ensure!(
+            limit.soft() <= limit.hard(),
+            "rlimit {name}: soft limit {} is above hard limit {}",
+            limit.soft(),
+            limit.hard()
+        );
+        Ok(RlimitPlan {
+            resource,
+            soft: limit.soft(),
+            hard: limit.hard(),
+        })
+    });
+    let console_size = process.console_size().and_then(|size| {
+        let rows = u16::try_from(size.height()).ok()?;
+        let columns = u16::try_from(size.width()).ok()?;
+        Some((rows, columns))
+    });
+    Ok(ProcessPlan {
+        args,
+        env: process.env().clone().unwrap_or_default(),
+        cwd: path_string(cwd)?,
+        uid: user.uid(),
+        gid: user.gid(),
+        additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask(),
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(plan_capabilities)
+            .unwrap_or_default(),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        rlimits: rlimits.collect::<Result<_>>()?,
+        terminal: process.terminal().unwrap_or(false),
+        console_size,
+    })
+}
+
+fn plan_capabilities(caps: &LinuxCapabilities) -> CapabilityPlan {
+    let mask = |set: &Option<Capabilities>| {
+        let set = set.iter().flatten();
+        set.filter_map(|cap| capability_number(&cap.to_string()))
+            .fold(0, |mask, number| mask | 1 << number)
+    };
+    CapabilityPlan {
+        bounding: mask(caps.bounding()),
+        effective: mask(caps.effective()),
+        inheritable: mask(caps.inheritable()),
+        permitted: mask(caps.permitted()),
+        ambient: mask(caps.ambient()),
+    }
+}
+
+/// Names of capabilities by number (`capabilities(7)`).
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// All capabilities the sandbox knows, as a mask.
+pub const ALL_CAPABILITIES: u64 = (1 << CAPABILITIES.len()) - 1;
+
+/// Number of a capability, with or without `CAP_`, any case.
+pub fn capability_number(name: &str) -> Option<u32> {
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    let at = CAPABILITIES.iter().position(|known| *known == name)?;
+    u32::try_from(at).ok()
+}
+
+/// Names of resource limits by number (`getrlimit(2)`).
+const RLIMITS: [&str; 16] = [
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
+];
+
+fn rlimit_number(name: &str) -> Option<u32> {
+    let at = RLIMITS.iter().position(|known| *known == name)?;
+    u32::try_from(at).ok()
+}
+
+/// Mount options that set or clear `MS_*` bits (`mount(8)`).
+const MOUNT_FLAGS: [(&str, bool, u64); 22] = [
+    ("async", false, libc::MS_SYNCHRONOUS),
+    ("atime", false, libc::MS_NOATIME),
+    ("bind", true, libc::MS_BIND),
+    ("defaults", true, 0),
+    ("dev", false, libc::MS_NODEV),
+    ("diratime", false, libc::MS_NODIRATIME),
+    ("dirsync", true, libc::MS_DIRSYNC),
+    ("exec", false, libc::MS_NOEXEC),
+    ("noatime", true, libc::MS_NOATIME),
+    ("nodev", true, libc::MS_NODEV),
+    ("nodiratime", true, libc::MS_NODIRATIME),
+    ("noexec", true, libc::MS_NOEXEC),
+    ("norelatime", false, libc::MS_RELATIME),
+    ("nostrictatime", false, libc::MS_STRICTATIME),
+    ("nosuid", true, libc::MS_NOSUID),
+    ("rbind", true, libc::MS_BIND | libc::MS_REC),
+    ("relatime", true, libc::MS_RELATIME),
+    ("ro", true, libc::MS_RDONLY),
+    ("rw", false, libc::MS_RDONLY),
+    ("strictatime", true, libc::MS_STRICTATIME),
+    ("suid", false, libc::MS_NOSUID),
+    ("sync", true, libc::MS_SYNCHRONOUS),
+];
+
+/// Propagation options: mounts of the sandbox never propagate to the host,
+/// so that all of them are as good as private.
+const PROPAGATION: [&str; 8] = [
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+];
+
+fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
+    let destination = mount.destination();
+    ensure!(
+        destination.is_absolute(),
+        "destination {:?} is not an absolute path",
+        destination.display().to_string()
+    );
+    let mut flags = 0;
+    let mut data = Vec::new();
+    for option in mount.options().iter().flatten() {
+        if let Some((_, set, bits)) = MOUNT_FLAGS.iter().find(|(name, ..)| name == option) {
+            if *set {
+                flags |= bits;
+            } else {
+                flags &= !bits;
+            }
+        } else if !PROPAGATION.contains(&option.as_str()) {
+            data.push(option.as_str());
+        }
+    }
+    let typ = mount.typ().as_deref().unwrap_or("");
+    let kind = if flags & libc::MS_BIND != 0 || typ == "bind" {
+        let source = mount.source().as_ref().context("source is missing")?;
+        let source = bundle.join(source);
+        let source = fs::canonicalize(&source)
+            .with_context(|| format!("source {} can't be opened", source.display()))?;
+        MountKind::Bind { source }
+    } else {
+        match typ {
+            "proc" => MountKind::Proc,
+            "sysfs" => MountKind::Sysfs,
+            "tmpfs" if destination == Path::new("/dev") => MountKind::Dev,
+            "tmpfs" => MountKind::Tmpfs,
+            "devtmpfs" => MountKind::Dev,
+            "devpts" => MountKind::Devpts,
+            "mqueue" => MountKind::Mqueue,
+            "cgroup" | "cgroup2" => MountKind::Cgroup,
+            other => bail!(
+                "file system type {other:?} is not supported; known types are bind, proc, \
+                 sysfs, tmpfs, devtmpfs, devpts, mqueue and cgroup"
+            ),
+        }
+    };
+    Ok(MountPlan {
+        destination: path_string(destination)?,
+        kind,
+        flags,
+        data: data.join(","),
+    })
+}
+
+fn path_string(path: &Path) -> Result<String> {
+    let text = path.to_str();
+    text.map(str::to_owned)
+        .with_context(|| format!("path {} is not valid UTF-8", path.display()))
+}
+
+/// The mounts every sandbox made by `runsc do` and `runsc spec` has.
+pub fn default_mounts() -> Vec<MountPlan> {
+    let mount = |destination: &str, kind, flags, data: &str| MountPlan {
+        destination: destination.to_owned(),
+        kind,
+        flags,
+        data: data.to_owned(),
+    };
+    let locked = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
+    vec![
+        mount("/proc", MountKind::Proc, locked, ""),
+        mount("/dev", MountKind::Dev, libc::MS_NOSUID, "mode=755"),
+        mount(
+            "/dev/pts",
+            MountKind::Devpts,
+            libc::MS_NOSUID | libc::MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620,gid=5",
+        ),
+        mount(
+            "/dev/shm",
+            MountKind::Tmpfs,
+            libc::MS_NOSUID | libc::MS_NODEV,
+            "mode=1777",
+        ),
+        mount("/dev/mqueue", MountKind::Mqueue, locked, ""),
+        mount("/sys", MountKind::Sysfs, locked | libc::MS_RDONLY, ""),
+    ]
+}
+
+/// Absolute form of a bundle path given on the command line.
+pub fn bundle_path(bundle: Option<PathBuf>) -> PathBuf {
+    bundle.unwrap_or_else(|| PathBuf::from("."))
+}

@@ -1,0 +1,122 @@
+//! What a container is to be: the checked form of an OCI configuration that
+//! `runsc` hands to the sentry and keeps in its state file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A container, checked and resolved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub process: ProcessPlan,
+    pub root: RootPlan,
+    pub hostname: String,
+    pub domainname: String,
+    /// In the order they are mounted.
+    pub mounts: Vec<MountPlan>,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The process of a container, or a further one (`exec`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub additional_gids: Vec<u32>,
+    pub umask: Option<u32>,
+    pub capabilities: CapabilityPlan,
+    pub no_new_privileges: bool,
+    pub rlimits: Vec<RlimitPlan>,
+    /// A terminal inside the sandbox instead of the given descriptors.
+    pub terminal: bool,
+    /// Rows and columns of the terminal to start with.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Capability sets as bit masks, bit N = capability number N.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct CapabilityPlan {
+    pub bounding: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub ambient: u64,
+}
+
+/// One resource limit.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct RlimitPlan {
+    /// `RLIMIT_*` number.
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// The root file system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RootPlan {
+    /// Host directory, absolute.
+    pub path: PathBuf,
+    pub readonly: bool,
+    pub overlay: Overlay,
+}
+
+/// Where writes to the root file system go (`--overlay2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overlay {
+    /// Through to the host directory.
+    None,
+    /// To memory of the sandbox, gone with it.
+    Memory,
+}
+
+/// One mount inside the container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountPlan {
+    pub destination: String,
+    pub kind: MountKind,
+    /// Mount flags, `MS_*` bits of `mount(2)` (`RDONLY`, `NOSUID`…).
+    pub flags: u64,
+    /// File system specific options, comma separated.
+    pub data: String,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A host file or directory, served by the gofer.
+    Bind {
+        source: PathBuf,
+    },
+    Proc,
+    Sysfs,
+    Tmpfs,
+    Dev,
+    Devpts,
+    Mqueue,
+    Cgroup,
+}
+
+impl ContainerPlan {
+    /// Host directories and files that the gofer serves: the root first,
+    /// then bind mounts in order.
+    pub fn gofer_roots(&self) -> Vec<(PathBuf, bool)> {
+        let root_readonly = self.root.readonly || self.root.overlay != Overlay::None;
+        let root = (self.root.path.clone(), root_readonly);
+        let binds = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source } => {
+                Some((source.clone(), mount.flags & libc::MS_RDONLY != 0))
+            }
+            _ => None,
+        });
+        std::iter::once(root).chain(binds).collect()
+    }
+}

@@ -1,0 +1,223 @@
+//! Containers on disk: one directory per container below `--root`, with a
+//! state file that is replaced atomically, under a lock that serialises
+//! commands.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::ContainerPlan;
+
+/// Life cycle of a container (OCI runtime specification, `runtime.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Stopped,
+}
+
+impl Status {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is remembered about a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub plan: ContainerPlan,
+    pub status: Status,
+    /// Host process of the sandbox; 0 before it exists.
+    pub pid: i32,
+    /// Start time of that process (field 22 of `/proc/PID/stat`), so that a
+    /// recycled pid is not taken for it.
+    pub pid_start_time: u64,
+    pub gofer_pid: i32,
+    pub gofer_start_time: u64,
+    /// Seconds since the epoch.
+    pub created_at: u64,
+    /// User that created it.
+    pub owner: String,
+}
+
+/// A container's directory, locked.
+pub struct Entry {
+    pub dir: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// The directory below which all containers are kept.
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Makes the directory of a new container; it must not exist.
+    pub fn create(&self, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root)
+            .with_context(|| format!("state directory {} can't be made", self.root.display()))?;
+        let dir = self.root.join(id);
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => {}
+            Err(err) if err.kind() == ErrorKind::AlreadyExists => {
+                bail!("container with id {id} exists already; choose another id or delete it")
+            }
+            Err(err) => {
+                return Err(err).with_context(|| format!("{} can't be made", dir.display()));
+            }
+        }
+        self.lock(dir)
+    }
+
+    /// The directory of an existing container.
+    pub fn open(&self, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        let dir = self.root.join(id);
+        ensure!(dir.is_dir(), "container {id} does not exist");
+        self.lock(dir)
+    }
+
+    fn lock(&self, dir: PathBuf) -> Result<Entry> {
+        let path = dir.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("{} can't be opened", path.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, err)| err)
+            .with_context(|| format!("{} can't be locked", path.display()))?;
+        Ok(Entry { dir, _lock: lock })
+    }
+
+    /// Ids of all containers, sorted.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => {
+                return Err(err)
+                    .with_context(|| format!("{} can't be listed", self.root.display()));
+            }
+        };
+        let mut ids: Vec<String> = entries
+            .flatten()
+            .filter(|entry| entry.path().join("state.json").exists())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+impl Entry {
+    fn state_path(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+
+    /// Path of the sentry's control socket.
+    pub fn control_path(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
+    pub fn load(&self) -> Result<Record> {
+        let path = self.state_path();
+        let text = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+        let mut record: Record = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        if record.status != Status::Stopped
+            && !process_is(record.pid, record.pid_start_time)
+            && record.status != Status::Creating
+        {
+            record.status = Status::Stopped;
+        }
+        Ok(record)
+    }
+
+    /// Writes the record so that a crash leaves the old or the new one.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let path = self.state_path();
+        let temporary = self.dir.join("state.json.new");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::options()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&serde_json::to_vec(record)?)?;
+            fs::rename(&temporary, &path)
+        };
+        write().with_context(|| format!("{} can't be written", path.display()))
+    }
+
+    /// Removes everything known about the container.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.dir)
+            .with_context(|| format!("{} can't be removed", self.dir.display()))
+    }
+}
+
+/// Ids are file names (the same rule as runc's).
+fn check_id(id: &str) -> Result<()> {
+    let valid = !id.is_empty()
+        && id.len() <= 255
+        && id != "."
+        && id != ".."
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.'));
+    ensure!(
+        valid,
+        "container id {id:?} is not valid: use letters, digits, '_', '+', '-' and '.'"
+    );
+    Ok(())
+}
+
+/// Start time of a process in clock ticks since boot, if it runs.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Whether `pid` still is the process that started then.
+pub fn process_is(pid: i32, started: u64) -> bool {
+    pid > 0 && start_time(pid) == Some(started)
+}
+
+/// The default of `--root`.
+pub fn default_root() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !nix::unistd::geteuid().is_root() => Path::new(&dir).join("runsc"),
+        _ => PathBuf::from("/run/runsc"),
+    }
+}

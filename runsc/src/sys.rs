@@ -1,0 +1,104 @@
+//! Host calls of `runsc` that need `unsafe`: making processes and dropping
+//! capabilities. Nothing else in this crate does.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// Whether a new process gets a pid namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PidNamespace {
+    Shared,
+    Own,
+}
+
+/// Runs `child` in a new process and answers that process's pid. The child
+/// exits with the status that `child` answers.
+pub fn spawn(pid_namespace: PidNamespace, child: impl FnOnce() -> i32) -> Result<Pid> {
+    let own = if pid_namespace == PidNamespace::Own {
+        let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
+        unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
+        Some(own)
+    } else {
+        None
+    };
+    // SAFETY: runsc has a single thread until all its children exist (DESIGN
+    // section 7), so the child may use all of the standard library.
+    let forked = unsafe { fork() }.context("a process can't be made")?;
+    match forked {
+        ForkResult::Child => std::process::exit(child()),
+        ForkResult::Parent { child } => {
+            if let Some(own) = own {
+                setns(own, CloneFlags::CLONE_NEWPID)
+                    .context("the own pid namespace can't be entered again")?;
+            }
+            Ok(child)
+        }
+    }
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3` of `capset(2)`.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Empties all capability sets of this thread, the bounding set included.
+pub fn drop_all_capabilities() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes plain numbers.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if result != 0 {
+            let err = io::Error::last_os_error();
+            // Numbers above the kernel's last capability.
+            if err.raw_os_error() == Some(libc::EINVAL) {
+                break;
+            }
+            return Err(err);
+        }
+    }
+    let header = CapHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let data = [CapData::default(); 2];
+    // SAFETY: version 3 reads one header and two data elements, which live
+    // until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Rows and columns of a terminal.
+pub fn window_size(fd: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ fills the one winsize it is given.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    if result == 0 {
+        Ok((size.ws_row, size.ws_col))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
