@@ -8,5 +8,6 @@
 
 pub mod abi;
 pub mod errno;
+pub mod table;
 
 pub use errno::Errno;

@@ -7,7 +7,7 @@ use super::signal::{SI_KERNEL, SI_SIGIO, SI_TIMER, SI_TKILL, SI_USER, Signal};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `siginfo_t`: three numbers, then a union by origin, 128 bytes in all.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SigInfo {
     pub si_signo: i32,
@@ -198,18 +198,6 @@ impl SigInfo {
     /// Audit architecture (syscall).
     pub const fn syscall_arch(&self) -> u32 {
         self.high(1)
-    }
-}
-
-impl Default for SigInfo {
-    fn default() -> Self {
-        Self {
-            si_signo: 0,
-            si_errno: 0,
-            si_code: 0,
-            __pad0: 0,
-            fields: [0; 14],
-        }
     }
 }
 
