@@ -2,6 +2,8 @@
 //!
 //! The sentry's seccomp list allows exactly what this module needs.
 
+pub mod random;
+
 use syscall_tables::Errno;
 
 /// Converts an error of `nix`.

@@ -246,9 +246,7 @@ impl MemoryManager {
             return Err(Errno::EBADF);
         }
         let missing = Self::check_mapped(&state.tree, &range);
-        state
-            .tree
-            .update(range, |vma| vma.name.clone_from(&name));
+        state.tree.update(range, |vma| vma.name.clone_from(&name));
         missing
     }
 
@@ -300,8 +298,7 @@ impl MemoryManager {
         Self::check_count(&state, 2)?;
         let missing = Self::check_mapped(&state.tree, &range);
         state.tree.update(range, |vma| {
-            vma.flags
-                .remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+            vma.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
         });
         missing
     }
@@ -327,8 +324,7 @@ impl MemoryManager {
             let Some(flags) = current else { return Ok(()) };
             let all = self.guest_range();
             state.tree.update(all, |vma| {
-                vma.flags
-                    .remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+                vma.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
                 vma.flags.insert(flags);
             });
         }

@@ -9,7 +9,7 @@ use sentry_platform::{AddressSpace, Fault, GuestThread, MemError, MemOp, Protect
 use syscall_tables::Errno;
 
 use super::vma::{Backing, Holder, Mapped, Vma, VmaFlags};
-use super::{Layout, MAX_MAP_COUNT, PAGE_SIZE, STACK_GUARD_GAP, VmaTree, page_floor};
+use super::{Layout, MAX_MAP_COUNT, STACK_GUARD_GAP, VmaTree, page_floor};
 use crate::sync::AsyncMutex;
 use crate::vfs::File;
 
@@ -310,8 +310,7 @@ impl MemoryManager {
             }
             let mut vma = vma.clone();
             // Locks are not inherited.
-            vma.flags
-                .remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+            vma.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
             if let Backing::Object(mapped, _) = &mut vma.backing
                 && let Holder::Attachment(attachment) = &mapped.holder
             {
@@ -398,15 +397,5 @@ impl MemoryManager {
             return Err(Errno::ENOMEM);
         }
         Ok(())
-    }
-
-    /// Whether `range` lies within what guests may use.
-    pub(super) fn in_guest_range(&self, range: &Range<u64>) -> bool {
-        range.start >= self.guest.start && range.end <= self.guest.end
-    }
-
-    /// Size of a page, for callers that have only the manager.
-    pub const fn page_size(&self) -> u64 {
-        PAGE_SIZE
     }
 }

@@ -199,12 +199,7 @@ impl MemoryManager {
     }
 
     /// `munmap(2)` of `addr..addr+len_bytes`.
-    pub async fn unmap(
-        &self,
-        via: &mut Via<'_>,
-        addr: u64,
-        len_bytes: u64,
-    ) -> Result<(), Errno> {
+    pub async fn unmap(&self, via: &mut Via<'_>, addr: u64, len_bytes: u64) -> Result<(), Errno> {
         let range = super::page_range(addr, len_bytes, Errno::EINVAL)?;
         if range.is_empty() || range.end > self.guest.end {
             return Err(Errno::EINVAL);

@@ -36,9 +36,9 @@ mod vma;
 
 pub use advise::Advice;
 pub use layout::{Aslr, Layout};
-pub use protect::Extend;
 pub use manager::{FaultOutcome, FutexObject, Limits, MemoryManager, Via};
 pub use map::{MapRequest, Place};
+pub use protect::Extend;
 pub use remap::RemapRequest;
 pub use snapshot::{MapLine, Usage};
 pub use tree::VmaTree;

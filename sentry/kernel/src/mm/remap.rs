@@ -215,8 +215,7 @@ impl MemoryManager {
         let moved = source.moved_to(to.clone());
         if request.keep_source {
             state.tree.update(from, |vma| {
-                vma.flags
-                    .remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+                vma.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
             });
         } else {
             removed.extend(state.tree.remove(from));

@@ -255,13 +255,7 @@ impl VmaTree {
 
     /// Highest place for `len_bytes` below `base` and not below `floor`,
     /// `align` a power of two of at least a page.
-    pub fn gap_below(
-        &mut self,
-        len_bytes: u64,
-        floor: u64,
-        base: u64,
-        align: u64,
-    ) -> Option<u64> {
+    pub fn gap_below(&mut self, len_bytes: u64, floor: u64, base: u64, align: u64) -> Option<u64> {
         let hint = self
             .hint
             .filter(|hint| hint.base == base && len_bytes > hint.largest_skipped);
@@ -308,9 +302,7 @@ impl VmaTree {
 
     /// Lowest place for `len_bytes` in `window`.
     pub fn gap_above(&self, len_bytes: u64, window: Range<u64>) -> Option<u64> {
-        let mut at = self
-            .find(window.start)
-            .map_or(window.start, |vma| vma.end);
+        let mut at = self.find(window.start).map_or(window.start, |vma| vma.end);
         for vma in self.vmas.range(at..).map(|(_, vma)| vma) {
             let gap_end = guarded_start(vma).min(window.end);
             if gap_end.saturating_sub(at) >= len_bytes {
