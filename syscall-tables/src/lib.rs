@@ -8,6 +8,7 @@
 
 pub mod abi;
 pub mod errno;
+pub mod render;
 pub mod table;
 
 pub use errno::Errno;
