@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use syscall_tables::render;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
@@ -24,12 +25,12 @@ impl Help {
         match self.topic.as_deref() {
             None => super::description().print_help()?,
             Some("syscalls") => {
-                let text = match self.format {
-                    Format::Table => String::new(),
-                    Format::Json => String::new(),
-                    Format::Csv => String::new(),
+                let format = match self.format {
+                    Format::Table => render::Format::Table,
+                    Format::Json => render::Format::Json,
+                    Format::Csv => render::Format::Csv,
                 };
-                print!("{text}");
+                print!("{}", render::syscalls(format));
             }
             Some("platforms") => {
                 println!("systrap  seccomp traps and shared memory (default)");

@@ -1,1 +1,14 @@
-//! File systems, one folder each.
+//! File systems and kinds of open files, one file or folder each.
+
+pub mod anon_inode;
+pub mod epoll;
+pub mod eventfd;
+pub mod host_file;
+pub mod pipe;
+
+/// Device numbers of internal file systems, as `stat` of their files shows.
+pub const PIPEFS_DEV: u64 = 0x0e;
+/// Of event files, epoll and the like.
+pub const ANON_DEV: u64 = 0x0f;
+/// Of sockets.
+pub const SOCKFS_DEV: u64 = 0x08;
