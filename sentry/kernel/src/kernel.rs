@@ -1,12 +1,215 @@
 //! The kernel of one sandbox: what all its tasks share.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 
-use sentry_platform::Platform;
+use parking_lot::Mutex;
 use sentry_platform::executor::Executor;
+use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform};
+use syscall_tables::Errno;
+
+use crate::mm::MemoryManager;
+use crate::sync::{Events, WaitQueue};
+use crate::task::{PidNamespace, Task, ThreadGroup, Tree, Uid, UserNamespace, UtsNames,
+    UtsNamespace, Work};
+use crate::time::Clock;
+
+/// How bad a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+}
+
+/// Takes the kernel's log lines.
+pub trait LogSink: Send + Sync {
+    /// Whether lines of `level` are wanted: expensive ones are only made then.
+    fn enabled(&self, level: LogLevel) -> bool;
+
+    fn log(&self, level: LogLevel, line: fmt::Arguments<'_>);
+}
+
+/// A sink for those who don't want a log.
+pub struct NoLog;
+
+impl LogSink for NoLog {
+    fn enabled(&self, _level: LogLevel) -> bool {
+        false
+    }
+
+    fn log(&self, _level: LogLevel, _line: fmt::Arguments<'_>) {}
+}
+
+/// What the sandbox is started with.
+pub struct KernelConfig {
+    pub platform: Arc<dyn Platform>,
+    pub executor: Executor,
+    /// Host name of the initial UTS namespace.
+    pub hostname: Vec<u8>,
+    /// CPUs that guests see.
+    pub cpus: usize,
+    /// Memory that guests see, in bytes.
+    pub memory_bytes: u64,
+    pub log: Arc<dyn LogSink>,
+    /// Log each system call.
+    pub strace: bool,
+}
+
+/// Kernel release that `uname` reports.
+pub const RELEASE: &str = "6.12.0";
+/// Kernel version string that `uname` reports.
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC runsc";
 
 /// One per sandbox, shared by all tasks and threads of the sentry.
 pub struct Kernel {
     pub platform: Arc<dyn Platform>,
     pub executor: Executor,
+    pub clock: Clock,
+    pub log: Arc<dyn LogSink>,
+    pub cpus: usize,
+    pub memory_bytes: u64,
+    pub strace: bool,
+    /// The process tree lock: see [`crate::task::ThreadGroup`].
+    pub tree: Mutex<Tree>,
+    /// The pid namespace that sees all tasks of the sandbox.
+    pub root_pid_ns: Arc<PidNamespace>,
+    pub initial_uts: Arc<UtsNamespace>,
+    /// Counts by real uid.
+    pub users: Users,
+    /// What tasks that have exited have for memory.
+    pub(crate) dead_mm: Arc<MemoryManager>,
+    next_namespace_id: AtomicU64,
+    frozen: AtomicBool,
+    thawed: WaitQueue,
+    /// Told when any process without a parent in the sandbox has ended.
+    pub(crate) ends: WaitQueue,
+}
+
+impl Kernel {
+    pub fn new(config: KernelConfig) -> Result<Arc<Self>, Errno> {
+        let user_ns = UserNamespace::initial();
+        let names = UtsNames {
+            host: config.hostname,
+            domain: b"(none)".to_vec(),
+        };
+        Ok(Arc::new(Self {
+            platform: config.platform,
+            executor: config.executor,
+            clock: Clock::default(),
+            log: config.log,
+            cpus: config.cpus.max(1),
+            memory_bytes: config.memory_bytes,
+            strace: config.strace,
+            tree: Mutex::new(Tree::new()),
+            root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
+            initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),
+            users: Users::default(),
+            dead_mm: Arc::new(MemoryManager::dead()),
+            next_namespace_id: AtomicU64::new(0xF000_0000),
+            frozen: AtomicBool::new(false),
+            thawed: WaitQueue::new(),
+            ends: WaitQueue::new(),
+        }))
+    }
+
+    /// An inode number for a new namespace.
+    pub fn new_namespace_id(&self) -> u64 {
+        self.next_namespace_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn log(&self, level: LogLevel, line: fmt::Arguments<'_>) {
+        if self.log.enabled(level) {
+            self.log.log(level, line);
+        }
+    }
+
+    /// Stops all tasks before they run guest code again.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
+        for (_, task) in self.root_pid_ns.tasks() {
+            task.add_work(Work::FREEZE);
+        }
+    }
+
+    /// Undoes [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.frozen.store(false, Ordering::SeqCst);
+        self.thawed.notify(Events::READABLE);
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst)
+    }
+
+    /// Holds a task while the sandbox is paused; a killed one goes on.
+    pub(crate) async fn wait_for_thaw(&self, task: &Arc<Task>) {
+        task.clear_work(Work::FREEZE);
+        let mut subscription = None;
+        std::future::poll_fn(|cx| {
+            if subscription.is_none() {
+                let waker = Arc::new(cx.waker().clone());
+                subscription = Some(self.thawed.subscribe(Events::READABLE, waker));
+            }
+            if !self.is_frozen() || task.has_work(cx, Work::KILL) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Called when the last task of a process has exited.
+    pub(crate) fn process_ended(&self, group: &Arc<ThreadGroup>) {
+        let _ = group;
+        self.ends.notify(Events::READABLE);
+    }
+}
+
+/// Counts that limits by real uid need.
+#[derive(Default)]
+pub struct Users {
+    queued_signals: Mutex<HashMap<Uid, Arc<AtomicU64>>>,
+}
+
+impl Users {
+    /// How many signals are queued for tasks of `uid`.
+    pub fn queued_signals(&self, uid: Uid) -> Arc<AtomicU64> {
+        self.queued_signals.lock().entry(uid).or_default().clone()
+    }
+}
+
+/// The address space of tasks that have exited: nothing is there.
+pub(crate) struct DeadSpace;
+
+impl AddressSpace for DeadSpace {
+    fn apply<'a>(&'a self, _ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>> {
+        let gone = MemError {
+            index: 0,
+            errno: Errno::ESRCH,
+        };
+        Box::pin(async move { Err(gone) })
+    }
+
+    fn read<'a>(&'a self, _addr: u64, _dst: &'a mut [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {
+        Box::pin(async { Err(CopyFault { copied: 0 }) })
+    }
+
+    fn write<'a>(&'a self, _addr: u64, _src: &'a [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {
+        Box::pin(async { Err(CopyFault { copied: 0 }) })
+    }
+
+    fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
+        Box::pin(async { Err(Errno::ESRCH) })
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
+
+    fn kill(&self) {}
 }

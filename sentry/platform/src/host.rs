@@ -10,3 +10,22 @@ use syscall_tables::Errno;
 pub fn errno(err: nix::Error) -> Errno {
     Errno::from_raw(err as i32)
 }
+
+/// Clocks of the host that the sentry reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostClock {
+    Monotonic,
+    Realtime,
+    Boottime,
+}
+
+/// What `clock` shows.
+pub fn clock_gettime(clock: HostClock) -> std::time::Duration {
+    let id = match clock {
+        HostClock::Monotonic => nix::time::ClockId::CLOCK_MONOTONIC,
+        HostClock::Realtime => nix::time::ClockId::CLOCK_REALTIME,
+        HostClock::Boottime => nix::time::ClockId::CLOCK_BOOTTIME,
+    };
+    // These clocks exist on every kernel the sentry runs on.
+    nix::time::clock_gettime(id).map_or(std::time::Duration::ZERO, std::time::Duration::from)
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bitflags::bitflags;
 
-use super::{Gid, Uid};
+use super::{Gid, Uid, UserNamespace};
 
 bitflags! {
     /// A set of capabilities, bit N = capability number N.
@@ -74,6 +74,8 @@ pub struct Creds {
     /// `SECBIT_*`.
     pub securebits: u32,
     pub no_new_privs: bool,
+    /// The namespace that the capabilities count in.
+    pub user_ns: Arc<UserNamespace>,
 }
 
 impl Creds {
@@ -96,16 +98,48 @@ impl Creds {
             ambient: CapSet::empty(),
             securebits: 0,
             no_new_privs: false,
+            user_ns: UserNamespace::initial(),
         }
     }
 
     /// Whether a capability is effective in the initial user namespace.
     pub fn has(&self, capability: CapSet) -> bool {
+        self.user_ns.level == 0 && self.effective.contains(capability)
+    }
+
+    /// Whether a capability is effective in `ns`: in its own namespace as the
+    /// sets say, in those below it also by being their owner.
+    pub fn has_in(&self, ns: &Arc<UserNamespace>, capability: CapSet) -> bool {
+        let mut at = ns;
+        loop {
+            if Arc::ptr_eq(at, &self.user_ns) {
+                return self.effective.contains(capability);
+            }
+            if at.level <= self.user_ns.level {
+                return false;
+            }
+            let Some(parent) = &at.parent else {
+                return false;
+            };
+            if Arc::ptr_eq(parent, &self.user_ns) && at.owner == self.euid {
+                return true;
+            }
+            at = parent;
+        }
+    }
+
+    /// Whether a capability is effective in the task's own user namespace.
+    pub fn has_own(&self, capability: CapSet) -> bool {
         self.effective.contains(capability)
     }
 
     /// Whether `gid` is the fs gid or a supplementary group.
     pub fn in_group(&self, gid: Gid) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)
+    }
+
+    /// Whether `gid` is the effective gid or a supplementary group.
+    pub fn in_egroup(&self, gid: Gid) -> bool {
+        self.egid == gid || self.groups.contains(&gid)
     }
 }

@@ -3,21 +3,44 @@
 //! | file | holds |
 //! |---|---|
 //! | `ids.rs` | [`Tid`], [`Uid`], [`Gid`] |
-//! | `creds.rs` | [`Creds`], [`CapSet`] |
+//! | `pid.rs` | [`Pid`], [`PidNamespace`]: numbers and who has them |
+//! | `creds.rs`, `user_ns.rs` | [`Creds`], [`CapSet`], [`UserNamespace`] |
+//! | `namespaces.rs` | [`Namespaces`] |
 //! | `task.rs` | [`Task`]: one guest thread |
 //! | `thread_group.rs` | [`ThreadGroup`]: one guest process |
+//! | `process_group.rs` | [`ProcessGroup`], [`Session`] |
+//! | `rlimits.rs`, `sched.rs`, `exit_status.rs` | parts of those |
 //! | `run.rs` | the loop that drives a task |
+//! | `exit.rs` | the end of tasks and processes |
 
 mod creds;
+mod exit_status;
 mod ids;
+mod namespaces;
+mod pid;
+mod process_group;
+mod rlimits;
+pub mod sched;
 #[expect(
     clippy::module_inception,
     reason = "the file is named after its subject"
 )]
 mod task;
 mod thread_group;
+mod user_ns;
+
+pub mod exit;
+pub mod run;
 
 pub use creds::{CapSet, Creds};
+pub use exit_status::ExitStatus;
 pub use ids::{Gid, Tid, Uid};
-pub use task::Task;
-pub use thread_group::ThreadGroup;
+pub use namespaces::{Namespaces, UtsNames, UtsNamespace};
+pub use pid::{PID_MAX, Pid, PidNamespace};
+pub use process_group::{ControllingTerminal, ProcessGroup, Session};
+pub use rlimits::Rlimits;
+pub(crate) use task::{NewTask, VforkDone};
+pub use task::{RunState, Task, Work};
+pub(crate) use thread_group::NewGroup;
+pub use thread_group::{ThreadGroup, Tree, TreeGuard, Usage};
+pub use user_ns::{IdExtent, IdMap, OVERFLOW_ID, UserNamespace};

@@ -32,6 +32,8 @@ pub struct PidNamespace {
     pub parent: Option<Arc<PidNamespace>>,
     pub level: usize,
     pub user_ns: Arc<UserNamespace>,
+    /// Told when a process here has ended or is reaped.
+    pub changed: WaitQueue,
     state: Mutex<PidNsState>,
 }
 
@@ -59,6 +61,7 @@ impl PidNamespace {
             parent,
             level,
             user_ns,
+            changed: WaitQueue::new(),
             state: Mutex::new(PidNsState {
                 numbers: BTreeMap::new(),
                 last: 0,

@@ -1,0 +1,127 @@
+//! The loop that drives a task: run guest code, handle the trap, see to
+//! signals.
+
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sentry_platform::{Fault, GuestThread, Trap};
+use syscall_tables::Errno;
+use syscall_tables::abi::{SigInfo, Signal};
+
+use super::{ExitStatus, Task, exit};
+use crate::ctx::Ctx;
+use crate::kernel::Kernel;
+use crate::signal::deliver;
+use crate::syscalls;
+use crate::user::Args;
+
+/// Number of `restart_syscall(2)`.
+const RESTART_SYSCALL: u64 = 219;
+
+/// Starts driving `task` on `thread`.
+pub(crate) fn spawn(task: Arc<Task>, thread: Box<dyn GuestThread>) {
+    let kernel = task.kernel().clone();
+    kernel.executor.clone().spawn(run(kernel, task, thread));
+}
+
+async fn run(kernel: Arc<Kernel>, task: Arc<Task>, thread: Box<dyn GuestThread>) {
+    let mut thread = thread;
+    let status = {
+        let mut ctx = Ctx {
+            kernel: &kernel,
+            task: &task,
+            thread: &mut thread,
+        };
+        let status = drive(&mut ctx).await;
+        Box::pin(exit::exit_task(&mut ctx, status)).await;
+        status
+    };
+    // The host thread is gone before anybody can see the task dead.
+    drop(thread);
+    exit::finish(&kernel, &task, status);
+}
+
+/// Runs guest code until the task is to exit.
+async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
+    let mut interrupted: Option<Errno> = None;
+    loop {
+        if interrupted.is_some()
+            || ctx.task.mask_saved.load(Ordering::Relaxed)
+            || !ctx.task.enter_guest()
+        {
+            if let ControlFlow::Break(status) =
+                deliver::before_guest(ctx, interrupted.take()).await
+            {
+                return status;
+            }
+            continue;
+        }
+        let trap = poll_fn(|cx| ctx.thread.poll_run(cx)).await;
+        ctx.task.leave_guest();
+        match trap {
+            Trap::Syscall => interrupted = system_call(ctx).await,
+            Trap::Fault(fault) => force_fault(ctx, fault),
+            Trap::Interrupted => {}
+            Trap::Killed => {
+                let status = ExitStatus::Signal {
+                    signal: Signal::SIGKILL,
+                    core: false,
+                };
+                ctx.task.group.begin_exit(status);
+                return ctx.task.exit_reason();
+            }
+        }
+    }
+}
+
+/// Runs one call and stores its result; the restart code if it was
+/// interrupted.
+async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
+    let regs = ctx.regs();
+    let mut number = regs.orig_rax;
+    let args = Args(regs.syscall_args());
+    if number == RESTART_SYSCALL {
+        let block = ctx.task.restart.lock().take();
+        match block {
+            Some(block) => {
+                number = block.number;
+                ctx.task.set_restarted(Some(block.deadline));
+            }
+            None => {
+                ctx.regs_mut().rax = Errno::EINTR.as_return();
+                return None;
+            }
+        }
+    }
+    ctx.task.enter_call(number);
+    let result = syscalls::dispatch(ctx, number, args).await;
+    ctx.task.leave_call();
+    let (value, interrupted) = match result {
+        Ok(value) => (value, None),
+        Err(code) => (code.as_return(), code.is_restart().then_some(code)),
+    };
+    ctx.regs_mut().rax = value;
+    if ctx.task.mask_saved.load(Ordering::Relaxed) && interrupted.is_none() {
+        // A call with a mask of its own: what it was interrupted by is
+        // delivered under that mask, otherwise it is over now.
+        if result != Err(Errno::EINTR) {
+            ctx.task.restore_mask();
+        }
+    }
+    interrupted
+}
+
+fn force_fault(ctx: &mut Ctx<'_>, fault: Fault) {
+    {
+        let mut own = ctx.task.signals.lock();
+        own.fault.addr = fault.addr;
+        own.fault.trap_no = fault.trap_no;
+        own.fault.error_code = fault.error_code;
+    }
+    ctx.regs_mut().orig_rax = u64::MAX;
+    let signal = Signal::from_raw(fault.signo).unwrap_or(Signal::SIGSEGV);
+    ctx.task
+        .force_signal(SigInfo::fault(signal, fault.code, fault.addr));
+}
