@@ -108,7 +108,11 @@ impl Kernel {
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
             initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),
             users: Users::default(),
-            dead_mm: Arc::new(MemoryManager::dead()),
+            dead_mm: Arc::new(MemoryManager::new(
+                Arc::new(DeadSpace),
+                0..0,
+                crate::mm::Layout::default(),
+            )),
             next_namespace_id: AtomicU64::new(0xF000_0000),
             frozen: AtomicBool::new(false),
             thawed: WaitQueue::new(),

@@ -11,6 +11,8 @@
 //! | [`ctx`] | [`ctx::Ctx`]: what a system call handler gets |
 //! | [`syscalls`] | handlers and dispatch |
 //! | [`task`] | tasks, thread groups, credentials |
+//! | [`signal`] | signals |
+//! | [`time`] | clocks and timers |
 //! | [`mm`] | guest memory |
 //! | [`vfs`], [`fs`] | virtual file system and the file systems |
 //! | [`net`] | sockets |
@@ -22,8 +24,10 @@ pub mod fs;
 pub mod kernel;
 pub mod mm;
 pub mod net;
+pub mod signal;
 pub mod sync;
 pub mod syscalls;
 pub mod task;
+pub mod time;
 pub mod user;
 pub mod vfs;
