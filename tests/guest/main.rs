@@ -8,11 +8,15 @@
 #[macro_use]
 mod util;
 mod driver;
+mod futex;
 mod helpers;
+mod mm;
+mod exec;
 mod process;
+mod signals;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES)];
 
 fn main() {
     std::process::exit(driver::main());

@@ -37,26 +37,32 @@ macro_rules! check {
 /// Ends the process unless both sides are equal.
 #[macro_export]
 macro_rules! eq {
-    ($a:expr, $b:expr $(,)?) => {{
-        let (a, b) = ($a, $b);
-        if a != b {
-            $crate::util::fail(
-                file!(),
-                line!(),
-                format_args!("{} is {:?}, expected {:?}", stringify!($a), a, b),
-            )
+    ($a:expr, $b:expr $(,)?) => {
+        match (&$a, &$b) {
+            (a, b) => {
+                if *a != *b {
+                    $crate::util::fail(
+                        file!(),
+                        line!(),
+                        format_args!("{} is {:?}, expected {:?}", stringify!($a), a, b),
+                    )
+                }
+            }
         }
-    }};
-    ($a:expr, $b:expr, $($arg:tt)+) => {{
-        let (a, b) = ($a, $b);
-        if a != b {
-            $crate::util::fail(
-                file!(),
-                line!(),
-                format_args!("{} is {:?}, expected {:?}: {}", stringify!($a), a, b, format_args!($($arg)+)),
-            )
+    };
+    ($a:expr, $b:expr, $($arg:tt)+) => {
+        match (&$a, &$b) {
+            (a, b) => {
+                if *a != *b {
+                    $crate::util::fail(
+                        file!(),
+                        line!(),
+                        format_args!("{} is {:?}, expected {:?}: {}", stringify!($a), a, b, format_args!($($arg)+)),
+                    )
+                }
+            }
         }
-    }};
+    };
 }
 
 /// The value of a libc-style call that must not fail.
