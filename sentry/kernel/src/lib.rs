@@ -29,5 +29,6 @@ pub mod sync;
 pub mod syscalls;
 pub mod task;
 pub mod time;
+pub mod tty;
 pub mod user;
 pub mod vfs;
