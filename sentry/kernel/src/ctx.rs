@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use sentry_platform::{AtomicOp, GuestThread};
 use syscall_tables::Errno;
-use syscall_tables::abi::Regs;
+use syscall_tables::abi::{RLIMIT_NOFILE, Regs};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::Kernel;
 use crate::sync::{Events, Subscription, WaitQueue};
 use crate::task::Task;
 use crate::user::UserPtr;
+use crate::vfs::{FdFlags, File};
 
 /// Result of a system call: the value of `rax`, or an error.
 pub type SysResult = Result<u64, Errno>;
@@ -28,6 +29,13 @@ pub struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
+    /// Puts a new file into the caller's lowest free descriptor.
+    pub fn add_fd(&self, file: Arc<File>, flags: FdFlags) -> SysResult {
+        let limit = self.task.group.limit(RLIMIT_NOFILE);
+        let fd = self.task.files().insert(file, flags, 0, limit)?;
+        Ok(u64::from(fd.0.unsigned_abs()))
+    }
+
     pub fn regs(&self) -> &Regs {
         self.thread.regs()
     }

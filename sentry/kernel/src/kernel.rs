@@ -13,8 +13,9 @@ use syscall_tables::Errno;
 
 use crate::mm::MemoryManager;
 use crate::sync::{Events, WaitQueue};
-use crate::task::{PidNamespace, Task, ThreadGroup, Tree, Uid, UserNamespace, UtsNames,
-    UtsNamespace, Work};
+use crate::task::{
+    PidNamespace, Task, ThreadGroup, Tree, Uid, UserNamespace, UtsNames, UtsNamespace, Work,
+};
 use crate::time::Clock;
 
 /// How bad a log line is.

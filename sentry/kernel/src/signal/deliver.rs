@@ -4,9 +4,7 @@
 use std::ops::ControlFlow;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{
-    DefaultAction, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal,
-};
+use syscall_tables::abi::{DefaultAction, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal};
 
 use super::{frame, stop};
 use crate::ctx::Ctx;

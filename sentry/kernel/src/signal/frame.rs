@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FP_XSTATE_MAGIC2_SIZE, FPX_SW_BYTES_OFFSET, FpxSwBytes,
-    RED_ZONE, RtSigFrame, SaFlags, SigAction, SigContext, SigInfo, Signal, SsFlags,
-    UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext,
+    RED_ZONE, RtSigFrame, SaFlags, SigAction, SigContext, SigInfo, Signal, SsFlags, UC_FP_XSTATE,
+    UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -22,7 +22,8 @@ const XFEATURES_LEGACY: u64 = 3;
 
 /// Flags that guest code can set: all of the condition codes, direction,
 /// trap, alignment check and id.
-const USER_FLAGS: u64 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+const USER_FLAGS: u64 =
+    0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
 const FLAG_TRAP: u64 = 0x100;
 const FLAG_DIRECTION: u64 = 0x400;
 const FLAG_RESUME: u64 = 0x1_0000;
@@ -55,7 +56,8 @@ pub(crate) async fn enter_handler(
         blocked.add(signal);
     }
     task.signals.lock().saved_mask = None;
-    task.mask_saved.store(false, std::sync::atomic::Ordering::Relaxed);
+    task.mask_saved
+        .store(false, std::sync::atomic::Ordering::Relaxed);
     task.set_blocked(blocked);
 }
 
@@ -301,4 +303,3 @@ async fn has_extended_state(
 async fn set_vector_state(ctx: &mut Ctx<'_>, state: &[u8]) -> Result<(), Errno> {
     poll_fn(|cx| ctx.thread.poll_set_vector_state(cx, state)).await
 }
-

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    DefaultAction, RLIMIT_SIGPENDING, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet,
-    Signal,
+    DefaultAction, RLIMIT_SIGPENDING, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet, Signal,
 };
 
 use super::{GroupSignals, SignalCharge, stop};
@@ -71,9 +70,7 @@ impl Task {
             }
             if sighand.action(signal).handler == SIG_DFL {
                 // Not even process 1 survives its own faults.
-                self.group
-                    .unkillable
-                    .store(false, Ordering::Relaxed);
+                self.group.unkillable.store(false, Ordering::Relaxed);
             }
         }
         let _ = self.signal(info, Origin::Kernel);
@@ -262,12 +259,7 @@ fn queue(
 }
 
 /// Gets the attention of a task that will take the signal.
-fn wake(
-    tasks: &[Arc<Task>],
-    state: &mut GroupSignals,
-    task: Option<&Arc<Task>>,
-    signal: Signal,
-) {
+fn wake(tasks: &[Arc<Task>], state: &mut GroupSignals, task: Option<&Arc<Task>>, signal: Signal) {
     if signal == Signal::SIGKILL {
         let status = ExitStatus::Signal {
             signal,
@@ -276,9 +268,8 @@ fn wake(
         begin_exit_locked(tasks, state, status);
         return;
     }
-    let accepts = |task: &&Arc<Task>| {
-        !task.is_leaving() && !task.signals.lock().blocked.contains(signal)
-    };
+    let accepts =
+        |task: &&Arc<Task>| !task.is_leaving() && !task.signals.lock().blocked.contains(signal);
     let chosen = match task {
         Some(task) => Some(task).filter(accepts),
         None => {
@@ -313,11 +304,7 @@ pub(crate) fn retarget(group: &ThreadGroup, signals: SigSet) {
     }
 }
 
-pub(crate) fn begin_exit_locked(
-    tasks: &[Arc<Task>],
-    state: &mut GroupSignals,
-    status: ExitStatus,
-) {
+pub(crate) fn begin_exit_locked(tasks: &[Arc<Task>], state: &mut GroupSignals, status: ExitStatus) {
     if state.exit.is_some() {
         return;
     }

@@ -4,9 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use syscall_tables::abi::{
-    CLD_CONTINUED, CLD_STOPPED, SIG_IGN, SaFlags, SigInfo, SigSet, Signal,
-};
+use syscall_tables::abi::{CLD_CONTINUED, CLD_STOPPED, SIG_IGN, SaFlags, SigInfo, SigSet, Signal};
 
 use super::{GroupSignals, Origin};
 use crate::sync::Events;

@@ -99,14 +99,23 @@ async fn wait(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> SysRe
     let epoll = file.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
     let attempt = || {
         let events = epoll.take(max.min(BATCH));
-        if events.is_empty() { Err(Errno::EAGAIN) } else { Ok(events) }
+        if events.is_empty() {
+            Err(Errno::EAGAIN)
+        } else {
+            Ok(events)
+        }
     };
     let waited = if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        let mut attempt = attempt;
         attempt().map_err(|_| Errno::ETIMEDOUT)
     } else {
-        ctx.wait_on(&[epoll.queue()], Events::READABLE, deadline, Errno::ETIMEDOUT, attempt)
-            .await
+        ctx.wait_on(
+            &[epoll.queue()],
+            Events::READABLE,
+            deadline,
+            Errno::ETIMEDOUT,
+            attempt,
+        )
+        .await
     };
     let events = match waited {
         Ok(events) => events,
@@ -116,7 +125,8 @@ async fn wait(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> SysRe
         Err(err) => return Err(err),
     };
     for (index, event) in events.iter().enumerate() {
-        ctx.write(args.ptr::<EpollEvent>(1).element(index)?, event).await?;
+        ctx.write(args.ptr::<EpollEvent>(1).element(index)?, event)
+            .await?;
     }
     Ok(events.len() as u64)
 }

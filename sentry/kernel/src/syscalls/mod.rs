@@ -3,6 +3,10 @@
 //! A handler copies in and decodes, acts on kernel objects, copies out. Each
 //! row of [`dispatch`]'s table ties a number of `syscall_tables` to one.
 
+mod epoll;
+mod pipe;
+mod poll;
+
 use syscall_tables::Errno;
 
 use crate::ctx::{Ctx, SysResult};
@@ -34,5 +38,19 @@ async fn restart_syscall(_ctx: &mut Ctx<'_>, _args: Args) -> SysResult {
 }
 
 handlers! {
+    7 => poll::poll,
+    22 => pipe::pipe,
+    23 => poll::select,
+    213 => epoll::epoll_create,
     219 => restart_syscall,
+    232 => epoll::epoll_wait,
+    233 => epoll::epoll_ctl,
+    270 => poll::pselect6,
+    271 => poll::ppoll,
+    281 => epoll::epoll_pwait,
+    284 => pipe::eventfd,
+    290 => pipe::eventfd2,
+    291 => epoll::epoll_create1,
+    293 => pipe::pipe2,
+    441 => epoll::epoll_pwait2,
 }

@@ -71,7 +71,11 @@ async fn poll_until(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) ->
             };
             ready += u64::from(entry.revents != 0);
         }
-        if ready > 0 { Ok(ready) } else { Err(Errno::EAGAIN) }
+        if ready > 0 {
+            Ok(ready)
+        } else {
+            Err(Errno::EAGAIN)
+        }
     };
     let queues = queues(files.iter().filter_map(|file| file.as_ref()?.as_ref().ok()));
     let ready = wait(ctx, &queues, interest, deadline, &mut attempt).await?;
@@ -225,10 +229,15 @@ async fn select_until(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) 
     let count = usize::try_from(args.i32(0)).map_err(|_| Errno::EINVAL)?;
     let table = ctx.task.files();
     // Descriptors beyond the table can't be open; Linux cuts the count too.
-    let highest = table.list().last().map_or(0, |(fd, ..)| fd.0.unsigned_abs() as usize + 1);
+    let highest = table
+        .list()
+        .last()
+        .map_or(0, |(fd, ..)| fd.0.unsigned_abs() as usize + 1);
     let count = count.min(highest.max(FD_SETSIZE));
     let words = count.div_ceil(64);
-    let mut asked = FdSets { sets: [const { None }; 3] };
+    let mut asked = FdSets {
+        sets: [const { None }; 3],
+    };
     for (set, slot) in asked.sets.iter_mut().enumerate() {
         if let Some(ptr) = args.ptr::<u64>(set + 1).non_null() {
             *slot = Some(ctx.read_array(ptr, words).await?);
@@ -250,7 +259,10 @@ async fn select_until(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) 
         }
     }
     let mut results = FdSets {
-        sets: asked.sets.each_ref().map(|set| set.as_ref().map(|words| vec![0; words.len()])),
+        sets: asked
+            .sets
+            .each_ref()
+            .map(|set| set.as_ref().map(|words| vec![0; words.len()])),
     };
     let attempt = || {
         let mut ready = 0;
@@ -262,7 +274,11 @@ async fn select_until(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) 
                 ready += u64::from(member);
             }
         }
-        if ready > 0 { Ok(ready) } else { Err(Errno::EAGAIN) }
+        if ready > 0 {
+            Ok(ready)
+        } else {
+            Err(Errno::EAGAIN)
+        }
     };
     let queues = queues(watched.iter().map(|(_, file)| file));
     let ready = wait(ctx, &queues, interest, deadline, attempt).await?;

@@ -202,7 +202,10 @@ fn end_process(kernel: &Arc<Kernel>, tree: &Tree, group: &Arc<ThreadGroup>) {
 
 /// The session leader is gone: its terminal hangs up.
 fn end_session(group: &Arc<ThreadGroup>) {
-    let Some(terminal) = group.session().and_then(|session| session.set_terminal(None)) else {
+    let Some(terminal) = group
+        .session()
+        .and_then(|session| session.set_terminal(None))
+    else {
         return;
     };
     if let Some(foreground) = terminal.foreground() {

@@ -188,7 +188,11 @@ impl PidNsState {
         } else {
             start
         };
-        let low_end = if first > RESERVED_PIDS { first } else { PID_MAX };
+        let low_end = if first > RESERVED_PIDS {
+            first
+        } else {
+            PID_MAX
+        };
         let mut upper = first..PID_MAX;
         let mut lower = RESERVED_PIDS..low_end;
         upper
@@ -379,7 +383,10 @@ mod tests {
         second.attach_session(Weak::new());
         second.detach_holder();
         assert!(outer.pid(2).is_none());
-        assert_eq!(Pid::allocate(&outer, &[]).expect("third").root_number().0, 3);
+        assert_eq!(
+            Pid::allocate(&outer, &[]).expect("third").root_number().0,
+            3
+        );
     }
 
     #[test]

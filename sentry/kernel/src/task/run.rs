@@ -51,8 +51,7 @@ async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
             || ctx.task.mask_saved.load(Ordering::Relaxed)
             || !ctx.task.enter_guest()
         {
-            if let ControlFlow::Break(status) =
-                deliver::before_guest(ctx, interrupted.take()).await
+            if let ControlFlow::Break(status) = deliver::before_guest(ctx, interrupted.take()).await
             {
                 return status;
             }

@@ -306,8 +306,7 @@ impl Task {
     }
 
     pub(crate) fn enter_call(&self, number: u64) {
-        self.call
-            .store(number.saturating_add(1), Ordering::Relaxed);
+        self.call.store(number.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn leave_call(&self) {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::vfs::Timestamp;
 use sentry_platform::host::{HostClock, clock_gettime};
 
 /// Reads clocks.
@@ -18,6 +19,15 @@ impl Clock {
     /// `CLOCK_REALTIME` since the epoch.
     pub fn realtime(&self) -> Duration {
         clock_gettime(HostClock::Realtime)
+    }
+
+    /// `CLOCK_REALTIME` as files keep it.
+    pub fn now(&self) -> Timestamp {
+        let now = self.realtime();
+        Timestamp {
+            secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            nanos: now.subsec_nanos(),
+        }
     }
 
     /// `CLOCK_BOOTTIME`.
