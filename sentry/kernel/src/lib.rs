@@ -14,6 +14,7 @@
 //! | [`signal`] | signals |
 //! | [`time`] | clocks and timers |
 //! | [`mm`] | guest memory |
+//! | [`loader`] | executables into fresh address spaces |
 //! | [`vfs`], [`fs`] | virtual file system and the file systems |
 //! | [`net`] | sockets |
 //! | [`sync`] | wait queues, async locks |
@@ -22,6 +23,7 @@
 pub mod ctx;
 pub mod fs;
 pub mod kernel;
+pub mod loader;
 pub mod mm;
 pub mod net;
 pub mod signal;

@@ -171,7 +171,7 @@ pub struct MemError {
 #[derive(Debug)]
 pub struct VdsoImage {
     /// Sealed memfd with the ELF image.
-    pub fd: std::os::fd::OwnedFd,
+    pub fd: Arc<std::os::fd::OwnedFd>,
     pub len_bytes: u64,
 }
 

@@ -117,6 +117,16 @@ impl MemoryManager {
         }
     }
 
+    /// Takes over mappings that the loader has made, in their order.
+    pub fn adopt(&self, vmas: Vec<Vma>) {
+        let mut state = self.state_mut();
+        for vma in vmas {
+            // What is replaced belongs to the same files.
+            drop(state.tree.remove(vma.range()));
+            state.tree.insert(vma);
+        }
+    }
+
     /// Addresses that this space's guest may use.
     pub fn guest_range(&self) -> Range<u64> {
         self.guest.clone()
