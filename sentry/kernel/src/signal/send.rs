@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    DefaultAction, RLIMIT_SIGPENDING, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet, Signal,
+    RLIMIT_SIGPENDING, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet, Signal,
 };
 
 use super::{GroupSignals, SignalCharge, stop};
@@ -315,10 +315,32 @@ pub(crate) fn begin_exit_locked(tasks: &[Arc<Task>], state: &mut GroupSignals, s
     }
 }
 
-/// Whether the default action of `signal` ends the process.
-pub(crate) fn kills_by_default(signal: Signal) -> bool {
-    matches!(
-        signal.default_action(),
-        DefaultAction::Terminate | DefaultAction::Core
-    )
+impl ThreadGroup {
+    /// Forgets pending signals, also those of single tasks.
+    pub(crate) fn discard_pending(&self, signals: SigSet) {
+        let links = self.links.lock();
+        let mut state = self.signals.lock();
+        state.pending.remove(signals);
+        for task in &links.tasks {
+            task.signals.lock().pending.remove(signals);
+        }
+    }
+}
+
+impl Task {
+    /// Takes a pending signal of `wanted`, blocked or not.
+    pub(crate) fn take_signal(&self, wanted: SigSet) -> Option<(Signal, SigInfo)> {
+        let mut group = self.group.signals.lock();
+        let taken = {
+            let mut own = self.signals.lock();
+            match own.pending.take(wanted.complement()) {
+                Some(taken) => Some(taken),
+                None => group.pending.take(wanted.complement()),
+            }
+        };
+        if taken.is_some() {
+            self.recalculate_signals_locked(&group);
+        }
+        taken
+    }
 }
