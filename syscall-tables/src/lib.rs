@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod errno;
 pub mod render;
+pub mod strace;
 pub mod table;
 
 pub use errno::Errno;

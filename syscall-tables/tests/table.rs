@@ -51,7 +51,6 @@ fn argument_references_stay_within_the_call() {
                 Kind::InBuf(n)
                 | Kind::OutBuf(n)
                 | Kind::OutBufFull(n)
-                | Kind::OutBufLenAt(n)
                 | Kind::InArray(_, n)
                 | Kind::OutArray(_, n)
                 | Kind::InOutArray(_, n)

@@ -42,8 +42,12 @@ const_set! {
     }
 }
 
-/// Flag of F_SETFD.
-pub const FD_CLOEXEC: u32 = 1;
+const_set! {
+    /// Flags of `F_SETFD`.
+    FD_FLAGS: u32 {
+        FD_CLOEXEC = 1,
+    }
+}
 
 const_set! {
     /// `l_type` of [`Flock`] and of leases.

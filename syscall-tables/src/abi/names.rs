@@ -20,14 +20,25 @@ pub struct Name {
 pub struct NameSet {
     /// The Rust name of the set, for documentation.
     pub name: &'static str,
+    /// Width of the value: what is above is not part of it.
+    pub bits: u32,
     /// The names, in order of declaration.
     pub names: &'static [Name],
 }
 
 impl NameSet {
-    /// The first name whose value is exactly `value`.
+    /// The first name of a value; of arguments of up to 32 bits only the low
+    /// 32 count, as in the kernel.
     pub fn name_of(&self, value: u64) -> Option<&'static str> {
-        self.names.iter().find(|n| n.value == value).map(|n| n.name)
+        let mask = if self.bits > 32 {
+            u64::MAX
+        } else {
+            u32::MAX.into()
+        };
+        self.names
+            .iter()
+            .find(|n| (n.value ^ value) & mask == 0)
+            .map(|n| n.name)
     }
 }
 
@@ -66,6 +77,7 @@ macro_rules! flag_set {
         #[doc = concat!("Names of [`", stringify!($ty), "`].")]
         pub static $table: $crate::abi::names::NameSet = $crate::abi::names::NameSet {
             name: stringify!($ty),
+            bits: <$base>::BITS,
             names: &[
                 $($($crate::abi::names::Name {
                     name: stringify!($fname),
@@ -97,6 +109,7 @@ macro_rules! const_set {
         $(#[$meta])*
         pub static $table: $crate::abi::names::NameSet = $crate::abi::names::NameSet {
             name: stringify!($table),
+            bits: <$base>::BITS,
             names: &[
                 $($crate::abi::names::Name {
                     name: stringify!($name),

@@ -77,6 +77,15 @@ impl AtFlags {
     pub const AT_EXECVE_CHECK: Self = Self::from_bits_retain(0x10000);
 }
 
+flag_set! {
+    /// Flags of faccessat2(2), where the bit of `AT_REMOVEDIR` is `AT_EACCESS`.
+    AtAccessFlags: u32, AT_ACCESS_FLAGS {
+        AT_SYMLINK_NOFOLLOW = 0x100,
+        AT_EACCESS = 0x200,
+        AT_EMPTY_PATH = 0x1000,
+    }
+}
+
 /// Argument of openat2(2), `struct open_how`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,

@@ -1,6 +1,6 @@
 //! Kinds of arguments and results of system calls.
 
-use crate::abi::NameSet;
+use crate::abi::{self, NameSet};
 
 /// One argument of a system call.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +30,19 @@ pub enum Kind {
     OutBuf(usize),
     /// As [`Kind::OutBuf`], with all bytes written whatever the result.
     OutBufFull(usize),
-    /// Address of bytes the call writes, their count behind the address in
-    /// another argument (in and out).
-    OutBufLenAt(usize),
+    /// Address of directory entries the call writes; their bytes are the
+    /// result, at most another argument.
+    OutDirents(usize),
+    /// Name of a socket option whose level is another argument.
+    SockOptName(usize),
+    /// Value of a socket option to set, its length in another argument.
+    InSockOpt(usize),
+    /// Value of a socket option, its length behind the address in another
+    /// argument.
+    OutSockOpt(usize),
+    /// Time-out or second count of a futex(2) whose operation is another
+    /// argument.
+    FutexTimeout(usize),
     /// Address of a struct the call reads.
     In(Struct),
     /// Address of a struct the call writes.
@@ -102,6 +112,12 @@ pub enum Kind {
     Octal,
     /// An address whose contents are not described.
     Addr,
+    /// A capability number.
+    Capability,
+    /// Address of a thread name of 16 bytes the call writes.
+    OutName,
+    /// Ignored by this variant of the call.
+    Unused,
     /// Number of an ioctl(2).
     IoctlRequest,
     /// Argument of an ioctl(2) whose number is another argument.
@@ -110,6 +126,125 @@ pub enum Kind {
     FcntlArg(usize),
     /// Argument of a prctl(2) whose operation is another argument.
     PrctlArg(usize),
+}
+
+impl Kind {
+    /// The kind of an argument that depends on other arguments, given all of
+    /// them; other kinds stay as they are.
+    pub fn resolve(self, args: &[u64; 6]) -> Self {
+        // Commands are 32-bit numbers; the kernel ignores the upper half.
+        let number = |index: usize| args.get(index).map_or(0, |&arg| arg as u32);
+        match self {
+            Self::IoctlArg(request) => ioctl_arg(number(request)),
+            Self::FcntlArg(cmd) => fcntl_arg(number(cmd)),
+            Self::PrctlArg(op) => prctl_arg(number(op)),
+            Self::FutexTimeout(op) => futex_timeout(number(op)),
+            other => other,
+        }
+    }
+}
+
+/// What ioctl(2)'s third argument is.
+fn ioctl_arg(request: u32) -> Kind {
+    match request {
+        abi::TCGETS => Kind::Out(Struct::Termios),
+        abi::TCSETS | abi::TCSETSW | abi::TCSETSF => Kind::In(Struct::Termios),
+        abi::TIOCGWINSZ => Kind::Out(Struct::Winsize),
+        abi::TIOCSWINSZ => Kind::In(Struct::Winsize),
+        abi::FIONREAD
+        | abi::TIOCOUTQ
+        | abi::TIOCGPGRP
+        | abi::TIOCGSID
+        | abi::TIOCGPTN
+        | abi::TIOCGPTLCK
+        | abi::TIOCGPKT
+        | abi::TIOCGEXCL
+        | abi::TIOCGETD
+        | abi::FIOGETOWN
+        | abi::SIOCGPGRP
+        | abi::SIOCATMARK
+        | abi::FIGETBSZ
+        | abi::RNDGETENTCNT => Kind::Out(Struct::Int),
+        abi::FIONBIO
+        | abi::FIOASYNC
+        | abi::TIOCSPGRP
+        | abi::TIOCSPTLCK
+        | abi::TIOCPKT
+        | abi::TIOCSETD
+        | abi::FIOSETOWN
+        | abi::SIOCSPGRP => Kind::In(Struct::Int),
+        abi::TCFLSH => Kind::Enum(&abi::TCFLSH_QUEUES),
+        abi::TCXONC => Kind::Enum(&abi::TCXONC_ACTIONS),
+        abi::TIOCSCTTY | abi::TCSBRK | abi::TCSBRKP | abi::FICLONE => Kind::Int,
+        abi::TIOCGPTPEER => Kind::Flags(&abi::OPEN_FLAGS),
+        _ => Kind::Hex,
+    }
+}
+
+/// What fcntl(2)'s third argument is.
+fn fcntl_arg(cmd: u32) -> Kind {
+    match cmd {
+        abi::F_DUPFD | abi::F_DUPFD_CLOEXEC | abi::F_SETOWN | abi::F_SETPIPE_SZ => Kind::Int,
+        abi::F_DUPFD_QUERY => Kind::Fd,
+        abi::F_SETFD => Kind::Enum(&abi::FD_FLAGS),
+        abi::F_SETFL => Kind::Flags(&abi::OPEN_FLAGS),
+        abi::F_SETLK | abi::F_SETLKW | abi::F_OFD_SETLK | abi::F_OFD_SETLKW => {
+            Kind::In(Struct::Flock)
+        }
+        abi::F_GETLK | abi::F_OFD_GETLK => Kind::InOut(Struct::Flock),
+        abi::F_SETSIG => Kind::Signal,
+        abi::F_SETLEASE => Kind::Enum(&abi::LOCK_TYPES),
+        abi::F_NOTIFY => Kind::Flags(&abi::DNOTIFY_MASK),
+        abi::F_ADD_SEALS => Kind::Flags(&abi::SEALS),
+        abi::F_GETFD
+        | abi::F_GETFL
+        | abi::F_GETOWN
+        | abi::F_GETSIG
+        | abi::F_GETLEASE
+        | abi::F_GETPIPE_SZ
+        | abi::F_GET_SEALS => Kind::Unused,
+        _ => Kind::Hex,
+    }
+}
+
+/// What prctl(2)'s second argument is.
+fn prctl_arg(op: u32) -> Kind {
+    match op {
+        abi::PR_SET_NAME => Kind::Str,
+        abi::PR_GET_NAME => Kind::OutName,
+        abi::PR_SET_PDEATHSIG => Kind::Signal,
+        abi::PR_GET_PDEATHSIG | abi::PR_GET_CHILD_SUBREAPER | abi::PR_GET_TSC => {
+            Kind::Out(Struct::Int)
+        }
+        abi::PR_GET_TID_ADDRESS => Kind::Out(Struct::Word),
+        abi::PR_CAPBSET_READ | abi::PR_CAPBSET_DROP => Kind::Capability,
+        abi::PR_CAP_AMBIENT => Kind::Enum(&abi::PR_CAP_AMBIENT_OPS),
+        abi::PR_SET_MM => Kind::Enum(&abi::PR_SET_MM_OPS),
+        abi::PR_SET_SECUREBITS => Kind::Flags(&abi::SECURE_BITS),
+        abi::PR_SET_DUMPABLE
+        | abi::PR_SET_KEEPCAPS
+        | abi::PR_SET_NO_NEW_PRIVS
+        | abi::PR_SET_CHILD_SUBREAPER
+        | abi::PR_SET_TIMERSLACK
+        | abi::PR_SET_SECCOMP => Kind::Int,
+        _ => Kind::Hex,
+    }
+}
+
+/// What futex(2)'s fourth argument is.
+fn futex_timeout(op: u32) -> Kind {
+    match op & abi::FUTEX_CMD_MASK {
+        abi::FUTEX_WAIT
+        | abi::FUTEX_WAIT_BITSET
+        | abi::FUTEX_LOCK_PI
+        | abi::FUTEX_LOCK_PI2
+        | abi::FUTEX_WAIT_REQUEUE_PI => Kind::In(Struct::Timespec),
+        abi::FUTEX_REQUEUE
+        | abi::FUTEX_CMP_REQUEUE
+        | abi::FUTEX_CMP_REQUEUE_PI
+        | abi::FUTEX_WAKE_OP => Kind::Uint,
+        _ => Kind::Hex,
+    }
 }
 
 /// Structs behind an address.
@@ -182,7 +317,6 @@ pub enum Struct {
 impl Struct {
     /// Size in bytes on x86-64.
     pub const fn size_bytes(self) -> usize {
-        use crate::abi;
         match self {
             Self::Int | Self::Uint | Self::WaitStatus => 4,
             Self::IntPair | Self::Long | Self::Word | Self::FileHandle => 8,

@@ -4,11 +4,11 @@
 use super::kinds::{Arg, Kind, Ret, Struct as S};
 use crate::abi;
 use Kind::{
-    Addr, CloneWord, CreateMode, Dev, DirFd, Enum, EnumFlags, FcntlArg, Fd, Flags, FutexOp, Gid,
-    Hex, In, InArray, InBuf, InIovec, InMmsg, InMsg, InOut, InOutArray, InSockAddr, Int, IoctlArg,
-    IoctlRequest, IpcCmd, Long, Mode, Octal, Offset, Out, OutArray, OutBuf, OutBufFull,
-    OutBufLenAt, OutIovec, OutMmsg, OutMsg, OutSockAddr, Path, Pid, PrctlArg, Signal, Size, Str,
-    StrArray, Uid, Uint,
+    Addr, CloneWord, CreateMode, Dev, DirFd, Enum, EnumFlags, FcntlArg, Fd, Flags, FutexOp,
+    FutexTimeout, Gid, Hex, In, InArray, InBuf, InIovec, InMmsg, InMsg, InOut, InOutArray,
+    InSockAddr, InSockOpt, Int, IoctlArg, IoctlRequest, IpcCmd, Long, Mode, Octal, Offset, Out,
+    OutArray, OutBuf, OutBufFull, OutDirents, OutIovec, OutMmsg, OutMsg, OutSockAddr, OutSockOpt,
+    Path, Pid, PrctlArg, Signal, Size, SockOptName, Str, StrArray, Uid, Uint,
 };
 
 /// A row without its status.
@@ -107,8 +107,8 @@ rows! {
     51 getsockname GETSOCKNAME (fd: Fd, addr: OutSockAddr(2), addrlen: InOut(S::Uint));
     52 getpeername GETPEERNAME (fd: Fd, addr: OutSockAddr(2), addrlen: InOut(S::Uint));
     53 socketpair SOCKETPAIR (domain: Enum(&abi::ADDRESS_FAMILIES), socktype: EnumFlags(&abi::SOCK_TYPES, &abi::SOCK_FLAGS), protocol: Int, fds: Out(S::IntPair));
-    54 setsockopt SETSOCKOPT (fd: Fd, level: Enum(&abi::SOCKOPT_LEVELS), optname: Int, optval: InBuf(4), optlen: Size);
-    55 getsockopt GETSOCKOPT (fd: Fd, level: Enum(&abi::SOCKOPT_LEVELS), optname: Int, optval: OutBufLenAt(4), optlen: InOut(S::Uint));
+    54 setsockopt SETSOCKOPT (fd: Fd, level: Enum(&abi::SOCKOPT_LEVELS), optname: SockOptName(1), optval: InSockOpt(4), optlen: Size);
+    55 getsockopt GETSOCKOPT (fd: Fd, level: Enum(&abi::SOCKOPT_LEVELS), optname: SockOptName(1), optval: OutSockOpt(4), optlen: InOut(S::Uint));
     56 clone CLONE (flags: CloneWord, stack: Addr, parent_tid: Out(S::Int), child_tid: Addr, tls: Addr) -> Pid;
     57 fork FORK () -> Pid;
     58 vfork VFORK () -> Pid;
@@ -131,7 +131,7 @@ rows! {
     75 fdatasync FDATASYNC (fd: Fd);
     76 truncate TRUNCATE (path: Path, length: Offset);
     77 ftruncate FTRUNCATE (fd: Fd, length: Offset);
-    78 getdents GETDENTS (fd: Fd, dirents: Addr, count: Size) -> Size;
+    78 getdents GETDENTS (fd: Fd, dirents: OutDirents(2), count: Size) -> Size;
     79 getcwd GETCWD (buf: OutBuf(1), size: Size) -> Size;
     80 chdir CHDIR (path: Path);
     81 fchdir FCHDIR (fd: Fd);
@@ -255,7 +255,7 @@ rows! {
     199 fremovexattr FREMOVEXATTR (fd: Fd, name: Str);
     200 tkill TKILL (tid: Pid, sig: Signal);
     201 time TIME (tloc: Out(S::Long));
-    202 futex FUTEX (uaddr: Addr, op: FutexOp, val: Uint, timeout_or_val2: Addr, uaddr2: Addr, val3: Hex);
+    202 futex FUTEX (uaddr: Addr, op: FutexOp, val: Uint, timeout_or_val2: FutexTimeout(1), uaddr2: Addr, val3: Hex);
     203 sched_setaffinity SCHED_SETAFFINITY (pid: Pid, len: Size, mask: InBuf(1));
     204 sched_getaffinity SCHED_GETAFFINITY (pid: Pid, len: Size, mask: OutBuf(1)) -> Size;
     205 set_thread_area SET_THREAD_AREA (u_info: Addr);
@@ -270,7 +270,7 @@ rows! {
     214 epoll_ctl_old EPOLL_CTL_OLD ();
     215 epoll_wait_old EPOLL_WAIT_OLD ();
     216 remap_file_pages REMAP_FILE_PAGES (addr: Addr, size: Size, prot: Flags(&abi::PROT_FLAGS), pgoff: Hex, flags: Flags(&abi::MAP_FLAGS));
-    217 getdents64 GETDENTS64 (fd: Fd, dirents: Addr, count: Size) -> Size;
+    217 getdents64 GETDENTS64 (fd: Fd, dirents: OutDirents(2), count: Size) -> Size;
     218 set_tid_address SET_TID_ADDRESS (tidptr: Addr) -> Pid;
     219 restart_syscall RESTART_SYSCALL ();
     220 semtimedop SEMTIMEDOP (semid: Int, sops: InArray(S::Sembuf, 2), nsops: Size, timeout: In(S::Timespec));
@@ -405,7 +405,7 @@ rows! {
     436 close_range CLOSE_RANGE (first: Uint, last: Uint, flags: Flags(&abi::CLOSE_RANGE_FLAGS));
     437 openat2 OPENAT2 (dirfd: DirFd, path: Path, how: In(S::OpenHow), size: Size) -> Fd;
     438 pidfd_getfd PIDFD_GETFD (pidfd: Fd, targetfd: Fd, flags: Hex) -> Fd;
-    439 faccessat2 FACCESSAT2 (dirfd: DirFd, path: Path, mode: Flags(&abi::ACCESS_MODE), flags: Flags(&abi::AT_FLAGS));
+    439 faccessat2 FACCESSAT2 (dirfd: DirFd, path: Path, mode: Flags(&abi::ACCESS_MODE), flags: Flags(&abi::AT_ACCESS_FLAGS));
     440 process_madvise PROCESS_MADVISE (pidfd: Fd, iov: InArray(S::Iovec, 2), vlen: Size, advice: Enum(&abi::MADVICE), flags: Hex) -> Size;
     441 epoll_pwait2 EPOLL_PWAIT2 (epfd: Fd, events: OutArray(S::EpollEvent, 2), maxevents: Int, timeout: In(S::Timespec), sigmask: In(S::SigSet), sigsetsize: Size) -> Size;
     442 mount_setattr MOUNT_SETATTR (dirfd: DirFd, path: Path, flags: Flags(&abi::AT_FLAGS), attr: In(S::MountAttr), size: Size);
