@@ -12,6 +12,7 @@
 //! | [`futex`] | futex calls of the host |
 //! | [`gofer_channel`] | mapped ring and socket of a gofer |
 //! | [`host`] | host calls the sentry makes, as safe functions |
+//! | [`ptrace`] | the platform on PTRACE_SYSEMU |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
 //! | [`xstate`] | the layout of vector state |
 
@@ -20,6 +21,7 @@ pub mod fake;
 pub mod futex;
 pub mod gofer_channel;
 pub mod host;
+pub mod ptrace;
 pub mod traits;
 pub mod xstate;
 

@@ -46,3 +46,27 @@ fn put(area: &mut [u8], offset: usize, bytes: &[u8]) {
         place.copy_from_slice(bytes);
     }
 }
+
+/// AMX tile configuration and data: not offered to guests.
+pub const AMX_FEATURES: u64 = 0b11 << 17;
+
+/// Clears the bytes of the legacy region that the host uses for its own
+/// notes and leaves to software (464 to 511).
+pub fn clear_software_bytes(area: &mut [u8]) {
+    if let Some(bytes) = area.get_mut(464..LEGACY_LEN_BYTES) {
+        bytes.fill(0);
+    }
+}
+
+/// Size of a standard-format area with `features` (CPUID leaf 0xD).
+pub fn standard_len_bytes(features: u64) -> usize {
+    let mut len_bytes = MIN_LEN_BYTES;
+    for feature in 2..63 {
+        if features & (1 << feature) != 0 {
+            let leaf = std::arch::x86_64::__cpuid_count(0xd, feature);
+            let (size, offset) = (leaf.eax as usize, leaf.ebx as usize);
+            len_bytes = len_bytes.max(offset.saturating_add(size));
+        }
+    }
+    len_bytes
+}

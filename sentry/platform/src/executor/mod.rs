@@ -31,7 +31,7 @@ use crate::futex::{self, Scope};
 
 pub use hot::{HotSource, SleepVote};
 pub use timer::TimerGuard;
-pub use worker::blocking;
+pub use worker::{blocking, run_woken};
 
 use pool::Pool;
 use timer::Timers;

@@ -31,6 +31,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
 }
 
+thread_local! {
+    /// Tasks woken within [`run_woken`].
+    static WOKEN: RefCell<Option<Vec<Runnable>>> = const { RefCell::new(None) };
+}
+
 /// What only the worker's own thread uses.
 struct Local {
     pool: Arc<Pool>,
@@ -51,6 +56,14 @@ struct Local {
 pub(super) fn schedule(pool: &Arc<Pool>, runnable: Runnable) {
     // `try_with` fails while the thread's locals are being destroyed.
     let mut runnable = Some(runnable);
+    let _ = WOKEN.try_with(|woken| {
+        if let Some(woken) = woken.borrow_mut().as_mut() {
+            woken.extend(runnable.take());
+        }
+    });
+    if runnable.is_none() {
+        return;
+    }
     let _ = CURRENT.try_with(|current| {
         let current = current.borrow();
         let Some(local) = current.as_ref() else {
@@ -417,4 +430,20 @@ pub fn blocking<T>(section: impl FnOnce() -> T) -> T {
         local.resume_sources();
     }
     result
+}
+
+/// Calls `wake` and runs the tasks that it wakes on this thread.
+///
+/// For threads of the platform that have an event for exactly one task: no
+/// worker has to be woken to run it. Meanwhile the thread serves nobody else,
+/// so it must be one that has nothing to do until that task asks it to.
+pub fn run_woken(wake: impl FnOnce()) {
+    let outer = WOKEN.replace(Some(Vec::new()));
+    wake();
+    let woken = WOKEN.replace(outer);
+    for runnable in woken.into_iter().flatten() {
+        let abort_on_panic = AbortOnPanic;
+        runnable.run();
+        std::mem::forget(abort_on_panic);
+    }
 }

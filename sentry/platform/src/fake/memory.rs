@@ -432,8 +432,8 @@ fn chunk(addr: u64, copied: usize, len: usize) -> Result<(u64, usize), CopyFault
 }
 
 fn check(range: &Range<u64>) -> Result<(), Errno> {
-    if range.start % PAGE != 0
-        || range.end % PAGE != 0
+    if !range.start.is_multiple_of(PAGE)
+        || !range.end.is_multiple_of(PAGE)
         || range.start >= range.end
         || range.start < GUEST_RANGE.start
         || range.end > GUEST_RANGE.end

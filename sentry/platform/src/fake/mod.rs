@@ -75,7 +75,6 @@ impl Guests {
 
 impl FakePlatform {
     /// A platform without address spaces.
-    #[expect(clippy::new_ret_no_self, reason = "platforms are always shared")]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             guests: Arc::default(),

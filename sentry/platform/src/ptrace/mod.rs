@@ -1,0 +1,214 @@
+//! The platform on `ptrace(2)`: guest code runs under `PTRACE_SYSEMU`.
+//!
+//! Slower than systrap by an order of magnitude, but it needs nothing of the
+//! host but ptrace of its own children (Yama scope 0 or 1), and it is simple:
+//! the reference against which systrap is tested.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `zygote.rs` | the first stub process, made at start-up and stripped |
+//! | `stub.rs` | code page and constants of stub processes, their filter |
+//! | `tracee.rs` | `ptrace` requests about one thread |
+//! | `control.rs` | the thread that traces the leaders of stub processes |
+//! | `tracer.rs` | the thread that traces one guest thread |
+//! | `memory.rs` | changes and copies of guest memory |
+//! | `fault.rs` | signals as traps |
+//! | `space.rs`, `thread.rs` | the traits |
+//!
+//! A guest address space is a stub process. Its leader only executes host
+//! calls for the sentry; guest threads are further threads of it. All stub
+//! processes are children of the sentry (`CLONE_PARENT`), die with it
+//! (`PTRACE_O_EXITKILL`), and can make no host call of their own: every
+//! system call of guest code stops in the tracer and is not executed, and
+//! behind that a seccomp filter refuses calls from outside the code page.
+//!
+//! Make the platform while the process may still fork, and after its uid and
+//! capabilities are final: stubs have those of the sentry at that time.
+//!
+//! Locks: `Process::descriptors` before `Shared::sockets`; `Process::leader`
+//! is taken on the control thread alone.
+
+mod control;
+mod fault;
+mod memory;
+mod promise;
+mod space;
+mod stub;
+mod thread;
+mod tracee;
+mod tracer;
+mod zygote;
+
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use parking_lot::Mutex;
+use syscall_tables::Errno;
+
+use crate::executor::block_on;
+use crate::host::errno;
+use crate::traits::{AddressSpace, BoxFuture, Platform, VdsoImage};
+use crate::xstate;
+use control::Control;
+use space::Space;
+use tracee::Tracee;
+use zygote::HostVectorState;
+
+/// See the module documentation.
+pub struct PtracePlatform {
+    zygote: Arc<Process>,
+}
+
+/// What all stub processes of a platform share.
+struct Shared {
+    control: Control,
+    /// Our end of the socket that passes descriptors to stubs, and theirs.
+    sockets: Mutex<(OwnedFd, OwnedFd)>,
+    host_vectors: HostVectorState,
+    /// The part of the host's area that guests get to know.
+    vector_len_bytes: usize,
+    vector_features: u64,
+}
+
+/// A stub process. Dropping it kills and reaps it.
+struct Process {
+    pid: i32,
+    shared: Arc<Shared>,
+    /// Taken by `drop` alone.
+    leader: Mutex<Option<Tracee>>,
+    /// Held while a descriptor is open in the process.
+    descriptors: Mutex<()>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.get_mut().take() {
+            self.shared.control.send(move || control::bury(leader));
+        }
+    }
+}
+
+impl Process {
+    fn new(shared: Arc<Shared>, leader: Tracee) -> Arc<Self> {
+        Arc::new(Self {
+            pid: leader.pid,
+            shared,
+            leader: Mutex::new(Some(leader)),
+            descriptors: Mutex::default(),
+        })
+    }
+
+    /// SIGKILL now; reaping follows with `drop`.
+    fn kill(&self) {
+        tracee::kill(self.pid);
+    }
+
+    /// Calls `job` with the leader on the control thread.
+    async fn with_leader<T: Send + 'static>(
+        self: &Arc<Self>,
+        job: impl FnOnce(&mut Tracee) -> Result<T, Errno> + Send + 'static,
+    ) -> Result<T, Errno> {
+        let process = self.clone();
+        self.shared
+            .control
+            .call(move || match process.leader.lock().as_mut() {
+                Some(leader) => job(leader),
+                None => Err(Errno::ESRCH),
+            })
+            .await?
+    }
+
+    /// Traces the leader `pid` of a new process, which waits in stub code.
+    async fn adopt(shared: &Arc<Shared>, pid: i32) -> Result<Arc<Self>, Errno> {
+        let shared2 = shared.clone();
+        shared
+            .control
+            .call(move || match Tracee::seize(pid, pid) {
+                Ok(leader) => Ok(Self::new(shared2, leader)),
+                Err(err) => {
+                    tracee::kill(pid);
+                    Err(err)
+                }
+            })
+            .await?
+    }
+}
+
+impl Shared {
+    fn initial_vector_state(&self) -> Vec<u8> {
+        let mut area = xstate::initial(self.host_vectors.len_bytes);
+        area.truncate(self.host_vectors.len_bytes);
+        area
+    }
+}
+
+impl PtracePlatform {
+    /// Forks the zygote.
+    ///
+    /// # Errors
+    /// `EPERM` if the host forbids ptrace of own children (Yama scope 2 or 3);
+    /// what `fork`, `memfd_create` and `socketpair` fail with.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        let code_page = stub::code_page()?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map_err(errno)?;
+        let control = Control::start()?;
+        let created = block_on(control.call(move || {
+            zygote::create(code_page.as_fd(), theirs.as_fd()).map(|zygote| (zygote, theirs))
+        }))?;
+        let ((leader, host_vectors), theirs) = created?;
+        let vector_features = host_vectors.features & !xstate::AMX_FEATURES;
+        let shared = Arc::new(Shared {
+            control,
+            sockets: Mutex::new((ours, theirs)),
+            host_vectors,
+            vector_len_bytes: xstate::standard_len_bytes(vector_features)
+                .min(host_vectors.len_bytes),
+            vector_features,
+        });
+        Ok(Arc::new(Self {
+            zygote: Process::new(shared, leader),
+        }))
+    }
+}
+
+impl Platform for PtracePlatform {
+    fn name(&self) -> &'static str {
+        "ptrace"
+    }
+
+    fn guest_range(&self) -> Range<u64> {
+        stub::GUEST_RANGE
+    }
+
+    fn vector_state_len_bytes(&self) -> usize {
+        self.zygote.shared.vector_len_bytes
+    }
+
+    fn vector_state_features(&self) -> u64 {
+        self.zygote.shared.vector_features
+    }
+
+    fn vdso(&self) -> Option<&VdsoImage> {
+        None
+    }
+
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        Box::pin(async move {
+            let pid = self
+                .zygote
+                .with_leader(|zygote| zygote.clone_child(libc::CLONE_PARENT))
+                .await?;
+            let process = Process::adopt(&self.zygote.shared, pid).await?;
+            let space: Arc<dyn AddressSpace> = Space::new(process);
+            Ok(space)
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! A guest address space on ptrace.
+
+use std::sync::{Arc, Weak};
+
+use syscall_tables::Errno;
+
+use super::Process;
+use super::memory;
+use super::thread::Thread;
+use super::tracer::{Guest, Vectors};
+use crate::traits::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
+
+/// `clone` flags of a further thread.
+pub(super) const THREAD_FLAGS: libc::c_int = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM;
+
+pub(super) struct Space {
+    pub(super) process: Arc<Process>,
+    this: Weak<Self>,
+}
+
+impl Space {
+    pub(super) fn new(process: Arc<Process>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            process,
+            this: this.clone(),
+        })
+    }
+
+    /// A thread cloned from the leader.
+    pub(super) async fn thread_of_leader(
+        self: &Arc<Self>,
+        vectors: Vectors,
+    ) -> Result<Thread, Errno> {
+        let tid = self
+            .process
+            .with_leader(|leader| leader.clone_child(THREAD_FLAGS))
+            .await?;
+        let guest = Guest::start(self.process.clone(), tid, vectors).await?;
+        Ok(Thread::new(guest, self.clone()))
+    }
+}
+
+impl AddressSpace for Space {
+    fn apply<'a>(&'a self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>> {
+        let owned = memory::own(ops);
+        Box::pin(async move {
+            let process = self.process.clone();
+            self.process
+                .with_leader(move |leader| Ok(memory::apply(leader, &process, owned)))
+                .await
+                .unwrap_or_else(|errno| Err(MemError { index: 0, errno }))
+        })
+    }
+
+    fn read<'a>(&'a self, addr: u64, dst: &'a mut [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {
+        Box::pin(async move { memory::read(self.process.pid, addr, dst) })
+    }
+
+    fn write<'a>(&'a self, addr: u64, src: &'a [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {
+        Box::pin(async move { memory::write(self.process.pid, addr, src) })
+    }
+
+    fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
+        Box::pin(async move {
+            let this = self.this.upgrade().ok_or(Errno::ESRCH)?;
+            let thread = this.thread_of_leader(Vectors::Initial).await?;
+            let thread: Box<dyn GuestThread> = Box::new(thread);
+            Ok(thread)
+        })
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        // The host tells it through /proc alone, which the sentry can't open.
+        0
+    }
+
+    fn kill(&self) {
+        self.process.kill();
+    }
+}
