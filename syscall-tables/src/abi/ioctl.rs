@@ -123,7 +123,6 @@ const_set! {
         NS_GET_NSTYPE = 0xb703,
         NS_GET_OWNER_UID = 0xb704,
         TUNSETIFF = 0x400454ca,
-        PIDFD_GET_INFO = 0xc050ff0b,
     }
 }
 

@@ -16,7 +16,7 @@ flag_set! {
         O_APPEND = 0x400,
         O_NONBLOCK = 0x800,
         O_DSYNC = 0x1000,
-        FASYNC = 0x2000,
+        O_ASYNC = 0x2000,
         O_DIRECT = 0x4000,
         O_LARGEFILE = 0x8000,
         O_DIRECTORY = 0x10000,
