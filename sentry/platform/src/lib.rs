@@ -11,6 +11,7 @@
 //! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
 //! | [`futex`] | futex calls of the host |
 //! | [`gofer_channel`] | mapped ring and socket of a gofer |
+//! | [`systrap`] | the platform with stubs, seccomp and shared memory |
 //! | [`host`] | host calls the sentry makes, as safe functions |
 //! | [`ptrace`] | the platform on PTRACE_SYSEMU |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
@@ -22,6 +23,7 @@ pub mod futex;
 pub mod gofer_channel;
 pub mod host;
 pub mod ptrace;
+pub mod systrap;
 pub mod traits;
 pub mod xstate;
 

@@ -1,0 +1,214 @@
+//! The sentry's end of one app thread: the hand-over protocol.
+//!
+//! Sentry and stub take turns, by the state word of the context. The sentry
+//! writes an order with a new generation and wakes the stub if it sleeps; the
+//! stub writes `OP_WAIT` with the same generation. Any other value is a breach
+//! and costs the stub its life.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::hub::{Cell, Dead};
+use super::layout as l;
+use super::shared::SharedMap;
+use super::stub::Stub;
+use super::sys;
+use crate::ThreadHandle;
+use crate::futex::{self, Scope};
+
+/// How often the sentry looks for the answer to a command before it waits: some
+/// ten microseconds.
+const COMMAND_SPINS: u32 = 300;
+
+/// An app thread that waits for orders and that no guest thread uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ParkedThread {
+    pub(super) slot: u64,
+    pub(super) tid: i32,
+    pub(super) generation: u16,
+    /// Its very first answer may still be outstanding.
+    pub(super) starting: bool,
+}
+
+/// What the owner of a guest thread and its handles share.
+pub(super) struct ThreadCore {
+    pub(super) stub: Arc<Stub>,
+    /// Offset of the context.
+    base: u64,
+    slot: u64,
+    tid: i32,
+    cell: Arc<Cell>,
+    /// Somebody wants the thread to stop.
+    interrupt: AtomicBool,
+    /// It was told to run guest code and has not trapped since.
+    running: AtomicBool,
+}
+
+impl ThreadCore {
+    /// Takes the thread's turn back if it is to stop.
+    pub(super) fn take_interrupt(&self) -> bool {
+        self.interrupt.load(Ordering::SeqCst) && self.interrupt.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn set_running(&self, running: bool) {
+        self.running.store(running, Ordering::SeqCst);
+        if !running {
+            let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl ThreadHandle for ThreadCore {
+    fn interrupt(&self) {
+        self.interrupt.store(true, Ordering::SeqCst);
+        if self.running.load(Ordering::SeqCst) {
+            let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
+            word.store(1, Ordering::SeqCst);
+            let signal = l::INTERRUPT_SIGNAL.cast_signed();
+            // ESRCH: it is gone, and its owner learns so otherwise.
+            let _ = sys::tgkill(self.stub.pid(), self.tid, signal);
+        }
+    }
+
+    fn cpu_time(&self) -> Duration {
+        self.stub.cpu_time()
+    }
+}
+
+/// The owner's end.
+pub(super) struct Turn {
+    pub(super) core: Arc<ThreadCore>,
+    generation: u16,
+    /// An order is outstanding.
+    pending: bool,
+}
+
+impl Turn {
+    pub(super) fn new(stub: Arc<Stub>, thread: ParkedThread) -> Self {
+        let base = thread.slot * l::SLOT_LEN;
+        let cell = Cell::new(stub.hub(), stub.bell(), base + l::C_STATE);
+        if thread.starting {
+            cell.expect_change_from(word(l::OP_START, thread.generation));
+        }
+        let core = Arc::new(ThreadCore {
+            stub,
+            base,
+            slot: thread.slot,
+            tid: thread.tid,
+            cell,
+            interrupt: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+        });
+        Self {
+            core,
+            generation: thread.generation,
+            pending: thread.starting,
+        }
+    }
+
+    pub(super) fn map(&self) -> &SharedMap {
+        self.core.stub.contexts()
+    }
+
+    /// Offset of a field of the context in the shared mapping.
+    pub(super) fn field(&self, offset: u64) -> u64 {
+        self.core.base + offset
+    }
+
+    /// Address of a field of the context in the stub.
+    pub(super) fn stub_addr(&self, offset: u64) -> u64 {
+        l::CONTEXTS + self.core.base + offset
+    }
+
+    pub(super) fn set_args(&self, args: &[u64]) {
+        for (arg, index) in args.iter().zip(0..) {
+            self.map().store(self.field(l::C_ARGS + index * 8), *arg);
+        }
+    }
+
+    /// Gives an order; what belongs to it was written before.
+    pub(super) fn order(&mut self, operation: u32) -> Result<(), Dead> {
+        let answer = word(l::OP_WAIT, self.generation);
+        self.generation = self.generation.wrapping_add(1);
+        let order = word(operation, self.generation);
+        self.core.cell.expect_change_from(order);
+        let state = self.map().u32(self.field(l::C_STATE));
+        let old = state.swap(order, Ordering::SeqCst);
+        if old & !l::STATE_SLEEP != answer {
+            return Err(self.breach());
+        }
+        if old & l::STATE_SLEEP != 0 {
+            futex::wake(state, u32::MAX, Scope::Shared);
+        }
+        self.pending = true;
+        Ok(())
+    }
+
+    /// Waits until the stub has answered the latest order.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
+        self.poll_state(cx, COMMAND_SPINS)
+    }
+
+    /// As [`Self::poll_answer`] for guest code, which takes its time.
+    pub(super) fn poll_trap(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
+        self.poll_state(cx, 0)
+    }
+
+    fn poll_state(&mut self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<(), Dead>> {
+        if !self.pending {
+            return Poll::Ready(Ok(()));
+        }
+        let state = ready!(self.core.cell.poll(cx, spins))?;
+        self.pending = false;
+        if state & !l::STATE_SLEEP == word(l::OP_WAIT, self.generation) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Ready(Err(self.breach()))
+        }
+    }
+
+    /// The stub does not keep to the protocol.
+    pub(super) fn breach(&self) -> Dead {
+        self.core.stub.kill();
+        Dead
+    }
+
+    fn parked(&self) -> ParkedThread {
+        ParkedThread {
+            slot: self.core.slot,
+            tid: self.core.tid,
+            generation: self.generation,
+            starting: self.pending,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.core.cell.retire();
+        let stub = &self.core.stub;
+        if stub.bell().is_dead() {
+            return;
+        }
+        if !self.pending {
+            stub.park(self.parked());
+        } else if self.core.running.load(Ordering::SeqCst) {
+            // The owner gave it up in the middle of guest code: it stops, and
+            // is dealt with when the stub looks for threads the next time.
+            self.core.interrupt();
+            stub.abandon(self.parked());
+        } else {
+            stub.abandon(self.parked());
+        }
+    }
+}
+
+/// A state word.
+pub(super) fn word(operation: u32, generation: u16) -> u32 {
+    operation | u32::from(generation) << 16
+}

@@ -1,0 +1,309 @@
+//! The systrap platform: guest code runs in ordinary host processes (*stubs*)
+//! whose every system call is turned into a signal by seccomp and handed to
+//! the sentry through shared memory.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `../stub/` | the stub binary: boot, control loop, trap handlers (assembly) |
+//! | [`layout`] | the memory layout both sides agree on |
+//! | `zygote.rs` | starts the first stub, of which all others are copies |
+//! | `stub.rs` | one stub process: fork, app threads, reaping |
+//! | `control.rs` | batches of host calls for the control thread |
+//! | `context.rs` | the hand-over with one app thread |
+//! | `hub.rs` | polling, bells, sleeping |
+//! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
+//! | `memop.rs` | memory operations as host calls |
+//! | `filter.rs` | the seccomp filters |
+//! | `xstate.rs` | vector state |
+//! | `shared.rs`, `sys.rs` | shared memory and host calls |
+//!
+//! Trust: everything a stub can write is a claim. It is read once, checked,
+//! and believed only as far as a lie would hurt nobody but that guest.
+//!
+//! Locks, in order: `Stub::threads`, hub cells, wakers. The turn of a control
+//! thread is held across awaits and taken before any of them.
+
+mod context;
+mod control;
+mod filter;
+mod hub;
+#[expect(dead_code, reason = "the stub's half of the constants")]
+#[path = "../stub/layout.rs"]
+mod layout;
+mod memop;
+mod shared;
+mod space;
+mod stub;
+mod sys;
+mod thread;
+mod xstate;
+mod zygote;
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use syscall_tables::Errno;
+
+use crate::executor::{HotSource, block_on};
+use crate::{AddressSpace, BoxFuture, Platform, VdsoImage};
+use hub::Hub;
+use layout as l;
+use shared::{Executable, SharedMap};
+use space::SystrapSpace;
+use stub::{Machine, Stub};
+use zygote::Zygote;
+
+pub use filter::MemoryCalls;
+
+/// Host system calls that the sentry's half makes after start-up, beside
+/// those of the executor (futex, epoll) and the allocator. The source for the
+/// sentry's own seccomp list.
+pub const HOST_SYSCALLS: &[i64] = &[
+    // Hand-over and sleep.
+    libc::SYS_futex,
+    libc::SYS_futex_waitv,
+    // Shared memory and socket of a new stub.
+    libc::SYS_memfd_create,
+    libc::SYS_ftruncate,
+    libc::SYS_fcntl,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_madvise,
+    libc::SYS_fallocate,
+    libc::SYS_socketpair,
+    libc::SYS_setsockopt,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_close,
+    // Interrupting, killing, reaping.
+    libc::SYS_tgkill,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_waitid,
+    libc::SYS_epoll_ctl,
+    // CPU time, resident size.
+    libc::SYS_clock_gettime,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+];
+
+/// Choices of a platform.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub memory_calls: MemoryCalls,
+    /// Stubs kept ready.
+    pub pool_size: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memory_calls: MemoryCalls::AppThread,
+            pool_size: 2,
+        }
+    }
+}
+
+/// See the module documentation.
+pub struct Systrap {
+    machine: Arc<Machine>,
+    zygote: Zygote,
+    pool: Arc<Pool>,
+    vdso: Option<VdsoImage>,
+}
+
+/// Stubs that were forked ahead.
+struct Pool {
+    state: Mutex<PoolState>,
+    wanted: Condvar,
+    size: usize,
+}
+
+#[derive(Default)]
+struct PoolState {
+    ready: Vec<Arc<Stub>>,
+    /// Stubs were taken since the last refill failed or succeeded.
+    hungry: bool,
+    closed: bool,
+}
+
+/// How long a thread spins before it sleeps.
+const SPIN_NS: u64 = 20_000;
+
+impl Systrap {
+    /// Starts the zygote. To be called from a thread that lives as long as the
+    /// platform: stubs die with the thread that has started their zygote.
+    ///
+    /// # Errors
+    /// `ENODEV` if the CPU lacks XSAVE or FSGSBASE; what the host says if it
+    /// refuses memfds, seccomp filters or processes.
+    pub fn new(options: Options) -> Result<Arc<Self>, Errno> {
+        let vector = xstate::VectorLayout::detect()?;
+        let (control_filter, strict_filter) = (
+            filter::control(options.memory_calls),
+            filter::strict(options.memory_calls),
+        );
+        let global_fd = shared::memfd(c"stub-global", l::GLOBAL_LEN, Executable::No)?;
+        let global = SharedMap::new(global_fd.as_fd(), l::GLOBAL_LEN, shared::SEAL_CONTENT)?;
+        let spin = spin_ticks();
+        global.store(l::G_APP_SPIN, spin);
+        global.store(l::G_CONTROL_SPIN, spin);
+        global.store(l::G_XFEATURES, vector.features);
+        let (control, strict) = (l::G_CONTROL_FILTER, l::G_STRICT_FILTER);
+        put_filter(
+            &global,
+            l::G_CONTROL_FPROG,
+            control..strict,
+            &control_filter,
+        );
+        put_filter(
+            &global,
+            l::G_STRICT_FPROG,
+            strict..l::GLOBAL_LEN,
+            &strict_filter,
+        );
+        let global = Arc::new(global);
+
+        let hub = Hub::new(global.clone());
+        let weak_hub = Arc::downgrade(&hub);
+        std::thread::Builder::new()
+            .name("systrap-watch".to_owned())
+            .spawn(move || Hub::watch(&weak_hub))?;
+        let machine = Machine::new(hub, vector, options.memory_calls);
+        let zygote = zygote::start(&machine, global_fd.as_fd())?;
+
+        let pool = Arc::new(Pool {
+            state: Mutex::new(PoolState {
+                hungry: true,
+                ..PoolState::default()
+            }),
+            wanted: Condvar::new(),
+            size: options.pool_size,
+        });
+        let filler = (pool.clone(), zygote.stub.clone());
+        std::thread::Builder::new()
+            .name("systrap-pool".to_owned())
+            .spawn(move || filler.0.fill(&filler.1))?;
+        Ok(Arc::new(Self {
+            machine,
+            zygote,
+            pool,
+            vdso: None,
+        }))
+    }
+
+    /// What an executor has to poll.
+    pub fn hot_source(&self) -> Arc<dyn HotSource> {
+        self.machine.hub.clone()
+    }
+
+    async fn space(&self) -> Result<Arc<dyn AddressSpace>, Errno> {
+        let ready = {
+            let mut state = self.pool.state.lock();
+            state.hungry = true;
+            self.pool.wanted.notify_one();
+            state.ready.pop()
+        };
+        let stub = match ready {
+            Some(stub) => stub,
+            None => fresh(&self.zygote.stub).await?,
+        };
+        Ok(SystrapSpace::new(stub))
+    }
+}
+
+impl Drop for Systrap {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock();
+        state.closed = true;
+        state.ready.clear();
+        drop(state);
+        self.pool.wanted.notify_one();
+        self.zygote.stub.kill();
+        self.machine.hub.close();
+    }
+}
+
+/// A fresh stub with its first app thread.
+async fn fresh(zygote: &Stub) -> Result<Arc<Stub>, Errno> {
+    let (stub, thread) = zygote.fork().await?;
+    stub.park(thread);
+    Ok(stub)
+}
+
+impl Pool {
+    fn fill(&self, zygote: &Stub) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                while !(state.closed || state.hungry && state.ready.len() < self.size) {
+                    self.wanted.wait(&mut state);
+                }
+                if state.closed {
+                    return;
+                }
+            }
+            match block_on(fresh(zygote)) {
+                Ok(stub) => self.state.lock().ready.push(stub),
+                // Out of processes or memory: not again before the next order,
+                // which reports its own failure.
+                Err(_) => self.state.lock().hungry = false,
+            }
+        }
+    }
+}
+
+impl Platform for Systrap {
+    fn name(&self) -> &'static str {
+        "systrap"
+    }
+
+    fn guest_range(&self) -> Range<u64> {
+        memop::GUEST_START..l::STUB_BASE
+    }
+
+    fn vector_state_len_bytes(&self) -> usize {
+        self.machine.vector.len
+    }
+
+    fn vector_state_features(&self) -> u64 {
+        self.machine.vector.features
+    }
+
+    fn vdso(&self) -> Option<&VdsoImage> {
+        self.vdso.as_ref()
+    }
+
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        Box::pin(self.space())
+    }
+}
+
+/// Puts a filter and its `struct sock_fprog` into the global page.
+fn put_filter(global: &SharedMap, header: u64, place: Range<u64>, program: &[u8]) {
+    let len = u64::try_from(program.len()).unwrap_or(u64::MAX);
+    assert!(len <= place.end - place.start, "the filter has its place");
+    global.store(header, len / 8);
+    global.store(header + 8, l::GLOBAL + place.start);
+    global.write(place.start, program);
+}
+
+/// [`SPIN_NS`] in TSC ticks; 0 with a single CPU, where spinning only keeps
+/// the other side from running.
+fn spin_ticks() -> u64 {
+    if std::thread::available_parallelism().map_or(1, usize::from) == 1 {
+        return 0;
+    }
+    let ticks = || {
+        // SAFETY: every x86-64 CPU has the instruction.
+        unsafe { std::arch::x86_64::_rdtsc() }
+    };
+    let (start, start_ticks) = (std::time::Instant::now(), ticks());
+    while start.elapsed() < std::time::Duration::from_micros(200) {
+        std::hint::spin_loop();
+    }
+    let elapsed_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    (ticks() - start_ticks).saturating_mul(SPIN_NS) / elapsed_ns.max(1)
+}
