@@ -17,6 +17,7 @@ use crate::task::{
     PidNamespace, Task, ThreadGroup, Tree, Uid, UserNamespace, UtsNames, UtsNamespace, Work,
 };
 use crate::time::Clock;
+use crate::vfs::Vfs;
 
 /// How bad a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,7 @@ pub struct Kernel {
     pub cpus: usize,
     pub memory_bytes: u64,
     pub strace: bool,
+    pub vfs: Vfs,
     /// The process tree lock: see [`crate::task::ThreadGroup`].
     pub tree: Mutex<Tree>,
     /// The pid namespace that sees all tasks of the sandbox.
@@ -105,6 +107,7 @@ impl Kernel {
             cpus: config.cpus.max(1),
             memory_bytes: config.memory_bytes,
             strace: config.strace,
+            vfs: Vfs::new(),
             tree: Mutex::new(Tree::new()),
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
             initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),

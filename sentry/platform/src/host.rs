@@ -2,6 +2,7 @@
 //!
 //! The sentry's seccomp list allows exactly what this module needs.
 
+pub mod file;
 pub mod random;
 
 use syscall_tables::Errno;

@@ -1,10 +1,12 @@
 //! File systems and kinds of open files, one file or folder each.
 
+pub mod anon;
 pub mod anon_inode;
 pub mod epoll;
 pub mod eventfd;
 pub mod host_file;
 pub mod pipe;
+pub mod tmpfs;
 
 /// Device numbers of internal file systems, as `stat` of their files shows.
 pub const PIPEFS_DEV: u64 = 0x0e;

@@ -8,7 +8,7 @@ use bitflags::bitflags;
 use parking_lot::RwLock;
 use syscall_tables::Errno;
 
-use super::File;
+use super::{File, StatusFlags};
 
 /// A file descriptor number, not negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +39,18 @@ impl FdTable {
         Self::default()
     }
 
-    /// The open file at `fd`, or `EBADF`.
+    /// The open file at `fd`; `EBADF` if there is none, or one that only
+    /// names a place (`O_PATH`), as for most calls.
     pub fn get(&self, fd: Fd) -> Result<Arc<File>, Errno> {
+        let file = self.get_raw(fd)?;
+        if file.status().contains(StatusFlags::PATH) {
+            return Err(Errno::EBADF);
+        }
+        Ok(file)
+    }
+
+    /// As [`Self::get`], `O_PATH` descriptors included.
+    pub fn get_raw(&self, fd: Fd) -> Result<Arc<File>, Errno> {
         self.get_with_flags(fd).map(|(file, _)| file)
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
-use super::{Attr, DirEntry, VfsPath};
+use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, WaitQueue};
 
@@ -252,6 +252,23 @@ impl File {
     pub fn downcast<T: FileOps>(&self) -> Option<&T> {
         let ops: &dyn Any = self.ops.as_ref();
         ops.downcast_ref()
+    }
+
+    /// Whether a read through this file is to set the access time, given the
+    /// present times (`relatime` unless the mount says otherwise).
+    pub fn updates_atime(&self, atime: Timestamp, mtime: Timestamp, ctime: Timestamp) -> bool {
+        let flags = self.path.mount.flags();
+        if self.status().contains(StatusFlags::NOATIME)
+            || flags.contains(MountFlags::NOATIME)
+            || self.path.mount.is_readonly()
+        {
+            return false;
+        }
+        const DAY_SECS: i64 = 24 * 3600;
+        flags.contains(MountFlags::STRICTATIME)
+            || atime <= mtime
+            || atime <= ctime
+            || atime.secs.saturating_add(DAY_SECS) <= Timestamp::now().secs
     }
 
     /// Attributes as `fstat(2)` shows them.

@@ -7,27 +7,51 @@
 //! | `file.rs` | [`FileOps`] and [`File`]: what an open file does |
 //! | `fd_table.rs` | [`FdTable`]: descriptors of a process |
 //! | `dentry.rs` | dentry cache with negative entries |
-//! | `mount.rs` | mounts, mount namespaces |
+//! | `mount.rs`, `mount_ns.rs`, `propagation.rs` | mounts, namespaces, peer groups |
+//! | `mountinfo.rs` | mount tables for `/proc` |
 //! | `path.rs` | path walks with permission checks |
+//! | `perm.rs` | who may do what |
+//! | `names.rs` | making, removing and renaming names |
+//! | `open.rs` | opening by path |
+//! | `device.rs`, `fifo.rs` | what device nodes and FIFOs open |
+//! | `state.rs` | [`Vfs`]: what all tasks share of this |
 //!
 //! File system code is synchronous: it may block its worker in a short host
 //! call (see `sentry_platform::executor::blocking`), never on another guest.
 //! Whatever waits for another guest (pipes, sockets, FIFO opens, locks)
 //! answers `EAGAIN` and has a [`crate::sync::WaitQueue`]; the system call
 //! layer waits.
+//!
+//! Locks, outermost first: mount lock, rename lock, a directory's `dir_lock`,
+//! locks of file systems; see `dentry.rs` for those of dentries.
 
 mod dentry;
+pub mod device;
 mod fd_table;
+pub mod fifo;
 mod file;
 mod inode;
 mod mount;
+mod mount_ns;
+pub mod mountinfo;
+mod names;
+pub mod open;
 pub mod path;
+pub mod perm;
+mod propagation;
+mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 
-pub use dentry::Dentry;
+pub use dentry::{Dentry, DentryCache};
 pub use fd_table::{Fd, FdFlags, FdTable};
 pub use file::{File, FileOps, FileOwner, MapSource, OpenMode, StatusFlags};
 pub use inode::{FileSystem, Inode, InodeRef, OpenRequest, RenameFlags, XattrFlags};
-pub use mount::{Mount, MountNamespace, VfsPath};
-pub use path::{FsContext, FsContextRef, FsState};
+pub use mount::{Mount, MountFlags, Superblock, VfsPath};
+pub use mount_ns::{MountNamespace, UmountMode};
+pub use names::Renamed;
+pub use path::{FsContext, FsContextRef, FsState, Start, WalkFlags};
+pub use propagation::PropagationType;
+pub use state::{FsFactory, MountRequest, Vfs, dev_major, dev_minor, make_dev};
 pub use types::{Attr, DirEntry, FileKind, FsStat, SetAttr, SetTime, Timestamp};

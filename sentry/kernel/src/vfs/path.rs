@@ -1,14 +1,27 @@
-//! Path walks with permission checks.
+//! Path walks with permission checks (`path_resolution(7)`).
+//!
+//! A [`Walk`] holds no lock between steps. It allocates only for symlinks
+//! and for names the dentry cache does not have.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bitflags::bitflags;
 use parking_lot::RwLock;
 use syscall_tables::Errno;
 
-use super::{Fd, VfsPath};
+use super::perm::{self, Access};
+use super::{Dentry, Fd, FileKind, MountFlags, MountNamespace, Vfs, VfsPath};
 use crate::kernel::Kernel;
-use crate::task::Task;
+use crate::task::{Creds, Task};
+
+/// Longest name of one component.
+pub const NAME_MAX: usize = 255;
+/// Longest path, with its NUL.
+pub const PATH_MAX: usize = 4096;
+/// Most symlinks followed in one walk.
+const LINK_MAX: u32 = 40;
 
 /// Root, working directory and umask of a process (`CLONE_FS`).
 pub struct FsContext {
@@ -20,13 +33,56 @@ pub struct FsState {
     pub root: VfsPath,
     pub cwd: VfsPath,
     pub umask: u32,
+    /// The mount namespace; `CLONE_NEWNS` and `CLONE_FS` exclude each other,
+    /// so it can live here.
+    pub namespace: Arc<MountNamespace>,
 }
+
+impl FsState {
+    /// At the root of `namespace`; `None` for one that is being torn down.
+    pub fn at_root_of(namespace: &Arc<MountNamespace>) -> Option<Self> {
+        let root = namespace.root()?.enter_mounts();
+        Some(Self {
+            cwd: root.clone(),
+            root,
+            umask: 0o022,
+            namespace: namespace.clone(),
+        })
+    }
+}
+
+impl FsContext {
+    pub fn new(state: FsState) -> FsContextRef {
+        Arc::new(Self {
+            state: RwLock::new(state),
+        })
+    }
+
+    /// An independent copy (`fork` without `CLONE_FS`).
+    pub fn duplicate(&self) -> FsContextRef {
+        Self::new(self.state.read().clone())
+    }
+}
+
+/// Shared handle.
+pub type FsContextRef = Arc<FsContext>;
 
 /// Where a path without leading slash starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Cwd,
     Fd(Fd),
+}
+
+impl Start {
+    /// From a `dirfd` argument, where `AT_FDCWD` is -100.
+    pub const fn from_dirfd(dirfd: i32) -> Self {
+        if dirfd == -100 {
+            Self::Cwd
+        } else {
+            Self::Fd(Fd(dirfd))
+        }
+    }
 }
 
 bitflags! {
@@ -47,22 +103,509 @@ bitflags! {
     }
 }
 
+/// Last component of a path that a call is about to create or remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Last {
+    Name(Vec<u8>),
+    Dot,
+    DotDot,
+    /// The path is nothing but slashes.
+    Root,
+}
+
+/// A directory and the name in it.
+pub struct ParentAndLast {
+    pub parent: VfsPath,
+    pub last: Last,
+    /// Slashes follow the last component.
+    pub trailing_slash: bool,
+}
+
+impl ParentAndLast {
+    /// The name, or `other` for `.`, `..` and `/`.
+    pub fn name(&self, other: Errno) -> Result<&[u8], Errno> {
+        match &self.last {
+            Last::Name(name) => Ok(name),
+            _ => Err(other),
+        }
+    }
+}
+
 /// Resolves `path` for `task` to an existing object.
 pub fn resolve(
-    _kernel: &Kernel,
-    _task: &Task,
-    _start: Start,
-    _path: &[u8],
-    _flags: WalkFlags,
+    kernel: &Kernel,
+    task: &Task,
+    start: Start,
+    path: &[u8],
+    flags: WalkFlags,
 ) -> Result<VfsPath, Errno> {
-    unimplemented!("filled in with the dentry cache")
+    let creds = task.creds();
+    let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, flags)?;
+    walk.resolve(path)
+}
+
+/// Resolves all but the last component of `path` for `task`.
+pub fn resolve_parent(
+    kernel: &Kernel,
+    task: &Task,
+    start: Start,
+    path: &[u8],
+    flags: WalkFlags,
+) -> Result<ParentAndLast, Errno> {
+    let creds = task.creds();
+    let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, flags)?;
+    walk.parent(path)
+}
+
+/// One path resolution, which may go on over several links.
+pub struct Walk<'a> {
+    vfs: &'a Vfs,
+    creds: &'a Creds,
+    flags: WalkFlags,
+    /// Not left by `..`.
+    root: VfsPath,
+    at: VfsPath,
+    links: u32,
+}
+
+/// What a walk does with the last component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Object,
+    Parent,
+}
+
+enum Outcome {
+    Object,
+    Parent(Last, bool),
+}
+
+impl<'a> Walk<'a> {
+    /// A walk from `at` below `root`.
+    pub fn new(
+        vfs: &'a Vfs,
+        creds: &'a Creds,
+        root: VfsPath,
+        at: VfsPath,
+        flags: WalkFlags,
+    ) -> Self {
+        let root = if flags.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT) {
+            at.clone()
+        } else {
+            root
+        };
+        Self {
+            vfs,
+            creds,
+            flags,
+            root,
+            at,
+            links: 0,
+        }
+    }
+
+    /// A walk of `path` for `task`.
+    pub fn for_task(
+        vfs: &'a Vfs,
+        task: &Task,
+        creds: &'a Creds,
+        start: Start,
+        path: &[u8],
+        flags: WalkFlags,
+    ) -> Result<Self, Errno> {
+        if path.is_empty() && !flags.contains(WalkFlags::EMPTY_PATH) {
+            return Err(Errno::ENOENT);
+        }
+        let scoped = flags.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT);
+        let absolute = path.first() == Some(&b'/') && !scoped;
+        let fs = task.fs();
+        let (root, at) = match start {
+            Start::Fd(fd) if !absolute => {
+                let at = task.files().get_raw(fd)?.path.clone();
+                let is_dir = at.inode_ref()?.kind() == FileKind::Directory;
+                if !path.is_empty() && !is_dir {
+                    return Err(Errno::ENOTDIR);
+                }
+                (fs.state.read().root.clone(), at)
+            }
+            _ => {
+                let state = fs.state.read();
+                let at = if absolute { &state.root } else { &state.cwd };
+                (state.root.clone(), at.clone())
+            }
+        };
+        Ok(Self::new(vfs, creds, root, at, flags))
+    }
+
+    /// Where the walk stands.
+    pub fn position(&self) -> &VfsPath {
+        &self.at
+    }
+
+    /// Walks `path` to its end.
+    pub fn resolve(&mut self, path: &[u8]) -> Result<VfsPath, Errno> {
+        if path.is_empty() {
+            if !self.flags.contains(WalkFlags::EMPTY_PATH) {
+                return Err(Errno::ENOENT);
+            }
+        } else {
+            self.run(path, Goal::Object)?;
+        }
+        if self.flags.contains(WalkFlags::DIRECTORY)
+            && self.at.inode_ref()?.kind() != FileKind::Directory
+        {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(self.at.clone())
+    }
+
+    /// Walks `path` up to its last component.
+    pub fn parent(&mut self, path: &[u8]) -> Result<ParentAndLast, Errno> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        match self.run(path, Goal::Parent)? {
+            Outcome::Parent(last, trailing_slash) => Ok(ParentAndLast {
+                parent: self.at.clone(),
+                last,
+                trailing_slash,
+            }),
+            Outcome::Object => Err(Errno::ENOENT),
+        }
+    }
+
+    /// After [`Self::parent`]: what its last name leads to, mounts entered,
+    /// symlinks not followed. `None` if there is nothing.
+    pub fn child(&self, name: &[u8]) -> Result<Option<VfsPath>, Errno> {
+        let child = lookup(&self.at, name)?;
+        if child.inode().is_none() {
+            return Ok(None);
+        }
+        let path = VfsPath {
+            mount: self.at.mount.clone(),
+            dentry: child,
+        };
+        let entered = path.clone().enter_mounts();
+        if self.flags.contains(WalkFlags::NO_XDEV) && !path.same_place(&entered) {
+            return Err(Errno::EXDEV);
+        }
+        Ok(Some(entered))
+    }
+
+    /// After [`Self::parent`]: follows the symlink `link` found there, up to
+    /// the last component of its target.
+    pub fn parent_through(
+        &mut self,
+        link: &VfsPath,
+        trailing_slash: bool,
+    ) -> Result<LinkEnd, Errno> {
+        match self.read_link(link)? {
+            LinkBody::Magic(path) => {
+                self.jump(path)?;
+                Ok(LinkEnd::Object(self.at.clone()))
+            }
+            LinkBody::Text(mut target) => {
+                if target.first() == Some(&b'/') {
+                    self.go_to_root()?;
+                }
+                if trailing_slash {
+                    target.push(b'/');
+                }
+                self.parent(&target).map(LinkEnd::Parent)
+            }
+        }
+    }
+
+    fn run(&mut self, path: &[u8], goal: Goal) -> Result<Outcome, Errno> {
+        let mut text = Cow::Borrowed(path);
+        let mut pos = 0;
+        if text.first() == Some(&b'/') {
+            self.go_to_root()?;
+        }
+        loop {
+            let rest = text.get(pos..).unwrap_or_default();
+            let skipped = rest.iter().take_while(|&&byte| byte == b'/').count();
+            let rest = rest.get(skipped..).unwrap_or_default();
+            let len = rest
+                .iter()
+                .position(|&byte| byte == b'/')
+                .unwrap_or(rest.len());
+            let (name, rest) = rest.split_at_checked(len).unwrap_or_default();
+            let trailing = !rest.is_empty();
+            let is_last = rest.iter().all(|&byte| byte == b'/');
+            pos += skipped + len;
+
+            if name.is_empty() {
+                // Only slashes: the root, where the walk stands.
+                return Ok(match goal {
+                    Goal::Object => Outcome::Object,
+                    Goal::Parent => Outcome::Parent(Last::Root, true),
+                });
+            }
+            self.check_search()?;
+            if name.len() > NAME_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            if is_last && goal == Goal::Parent {
+                let last = match name {
+                    b"." => Last::Dot,
+                    b".." => Last::DotDot,
+                    name => Last::Name(name.to_vec()),
+                };
+                return Ok(Outcome::Parent(last, trailing));
+            }
+            match name {
+                b"." => {}
+                b".." => self.go_up()?,
+                name => {
+                    let follow = !is_last || trailing || self.flags.contains(WalkFlags::FOLLOW);
+                    match self.step(name, follow)? {
+                        None => {}
+                        Some(LinkBody::Magic(path)) => self.jump(path)?,
+                        Some(LinkBody::Text(mut target)) => {
+                            target.extend_from_slice(rest);
+                            if target.first() == Some(&b'/') {
+                                self.go_to_root()?;
+                            }
+                            text = Cow::Owned(target);
+                            pos = 0;
+                            continue;
+                        }
+                    }
+                }
+            }
+            if trailing && self.at.inode_ref()?.kind() != FileKind::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+            if is_last {
+                return Ok(Outcome::Object);
+            }
+        }
+    }
+
+    /// The directory the walk stands in must be one, and searchable.
+    fn check_search(&self) -> Result<(), Errno> {
+        let inode = self.at.inode_ref()?;
+        if inode.kind() != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        perm::check(&inode.attr()?, self.creds, Access::EXEC)
+    }
+
+    fn go_to_root(&mut self) -> Result<(), Errno> {
+        if self.flags.contains(WalkFlags::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        if self.flags.contains(WalkFlags::NO_XDEV) && !Arc::ptr_eq(&self.at.mount, &self.root.mount)
+        {
+            return Err(Errno::EXDEV);
+        }
+        self.at = self.root.clone();
+        Ok(())
+    }
+
+    fn go_up(&mut self) -> Result<(), Errno> {
+        loop {
+            if self.at.same_place(&self.root) {
+                if self.flags.contains(WalkFlags::BENEATH) {
+                    return Err(Errno::EXDEV);
+                }
+                break;
+            }
+            match self.at.leave_mount() {
+                Some(below) => {
+                    if self.flags.contains(WalkFlags::NO_XDEV) {
+                        return Err(Errno::EXDEV);
+                    }
+                    self.at = below;
+                }
+                None => {
+                    // At the root of a detached tree there is no way up.
+                    if !Arc::ptr_eq(&self.at.dentry, &self.at.mount.root)
+                        && let Some(parent) = self.at.dentry.parent()
+                    {
+                        self.at.dentry = parent;
+                    }
+                    break;
+                }
+            }
+        }
+        self.enter_mounts()
+    }
+
+    fn enter_mounts(&mut self) -> Result<(), Errno> {
+        while let Some(mount) = self.at.mount.child_at(&self.at.dentry) {
+            if self.flags.contains(WalkFlags::NO_XDEV) {
+                return Err(Errno::EXDEV);
+            }
+            self.at.dentry = mount.root.clone();
+            self.at.mount = mount;
+        }
+        Ok(())
+    }
+
+    /// Steps into `name`, or answers the link to follow instead.
+    fn step(&mut self, name: &[u8], follow: bool) -> Result<Option<LinkBody>, Errno> {
+        let child = lookup(&self.at, name)?;
+        let kind = child.inode().ok_or(Errno::ENOENT)?.kind();
+        if kind == FileKind::Symlink && follow {
+            let link = VfsPath {
+                mount: self.at.mount.clone(),
+                dentry: child,
+            };
+            return self.read_link(&link).map(Some);
+        }
+        self.at.dentry = child;
+        self.enter_mounts()?;
+        Ok(None)
+    }
+
+    /// What the link, found in the current directory, leads to.
+    fn read_link(&mut self, link: &VfsPath) -> Result<LinkBody, Errno> {
+        self.links += 1;
+        if self.links > LINK_MAX
+            || self.flags.contains(WalkFlags::NO_SYMLINKS)
+            || link.mount.flags().contains(MountFlags::NOSYMFOLLOW)
+        {
+            return Err(Errno::ELOOP);
+        }
+        let inode = link.inode_ref()?;
+        if let Some(target) = inode.follow_magic() {
+            if self.flags.contains(WalkFlags::NO_MAGICLINKS) {
+                return Err(Errno::ELOOP);
+            }
+            return target.map(LinkBody::Magic);
+        }
+        if self.vfs.sysctl.protected_symlinks.load(Ordering::Relaxed) {
+            let dir = self.at.inode_ref()?.attr()?;
+            if dir.perm & 0o1002 == 0o1002
+                && perm::symlink_is_unsafe(&dir, &inode.attr()?, self.creds)
+            {
+                return Err(Errno::EACCES);
+            }
+        }
+        let target = inode.readlink()?;
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        Ok(LinkBody::Text(target))
+    }
+
+    fn jump(&mut self, path: VfsPath) -> Result<(), Errno> {
+        if self
+            .flags
+            .intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT)
+        {
+            return Err(Errno::EXDEV);
+        }
+        if self.flags.contains(WalkFlags::NO_XDEV) && !Arc::ptr_eq(&path.mount, &self.at.mount) {
+            return Err(Errno::EXDEV);
+        }
+        self.at = path;
+        Ok(())
+    }
+}
+
+/// Where [`Walk::parent_through`] ended.
+pub enum LinkEnd {
+    Parent(ParentAndLast),
+    /// A magic link led to the object itself.
+    Object(VfsPath),
+}
+
+enum LinkBody {
+    Text(Vec<u8>),
+    Magic(VfsPath),
+}
+
+/// The child `name` of the directory `dir`, from the cache or the file
+/// system; a negative dentry if there is none.
+pub fn lookup(dir: &VfsPath, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+    if let Some(child) = lookup_cached(dir, name)? {
+        return Ok(child);
+    }
+    let _shared = dir.dentry.dir_lock.read();
+    lookup_locked(dir, name)
+}
+
+/// [`lookup`] for a caller that holds the directory's `dir_lock`.
+pub(super) fn lookup_locked(dir: &VfsPath, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+    if let Some(child) = lookup_cached(dir, name)? {
+        return Ok(child);
+    }
+    let inode = dir.inode_ref()?;
+    match inode.lookup(name) {
+        Ok(child) => Ok(dir.dentry.insert_child(name, Some(child))),
+        Err(Errno::ENOENT) => Ok(dir.dentry.insert_child(name, None)),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn lookup_cached(dir: &VfsPath, name: &[u8]) -> Result<Option<Arc<Dentry>>, Errno> {
+    let Some(child) = dir.dentry.cached_child(name) else {
+        return Ok(None);
+    };
+    if dir.mount.sb.revalidate && !child.is_mountpoint() {
+        let inode = dir.inode_ref()?;
+        if !inode.lookup_revalidate(name, child.inode()) {
+            child.forget();
+            return Ok(None);
+        }
+    }
+    Ok(Some(child))
 }
 
 /// The absolute path of `path` as seen from the root of `fs`, as `getcwd`
 /// and `/proc/PID/exe` show it.
-pub fn display_path(_fs: &FsContext, _path: &VfsPath) -> Vec<u8> {
-    unimplemented!("filled in with the mount table")
+pub fn display_path(fs: &FsContext, path: &VfsPath) -> Vec<u8> {
+    let root = fs.state.read().root.clone();
+    let (mut shown, reachable) = path_from(&root, path);
+    if !reachable && !path.is_anonymous() {
+        let mut marked = b"(unreachable)".to_vec();
+        marked.append(&mut shown);
+        shown = marked;
+    }
+    shown
 }
 
-/// Shared handle.
-pub type FsContextRef = Arc<FsContext>;
+/// The path of `path` from `root`, and whether it is below `root` at all
+/// (otherwise it starts at the top of its own tree). Removed names end in
+/// ` (deleted)`.
+pub fn path_from(root: &VfsPath, path: &VfsPath) -> (Vec<u8>, bool) {
+    if path.is_anonymous() {
+        return (path.dentry.name().to_vec(), false);
+    }
+    let deleted = path.dentry.is_removed();
+    let mut names: Vec<Arc<[u8]>> = Vec::new();
+    let mut at = path.clone();
+    let reachable = loop {
+        if at.same_place(root) {
+            break true;
+        }
+        if let Some(below) = at.leave_mount() {
+            at = below;
+            continue;
+        }
+        if Arc::ptr_eq(&at.dentry, &at.mount.root) {
+            break false;
+        }
+        let (parent, name) = at.dentry.parent_and_name();
+        let Some(parent) = parent else {
+            break false;
+        };
+        names.push(name);
+        at.dentry = parent;
+    };
+    let mut shown = Vec::new();
+    for name in names.iter().rev() {
+        shown.push(b'/');
+        shown.extend_from_slice(name);
+    }
+    if shown.is_empty() {
+        shown.push(b'/');
+    }
+    if deleted {
+        shown.extend_from_slice(b" (deleted)");
+    }
+    (shown, reachable)
+}

@@ -55,6 +55,20 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+impl Timestamp {
+    /// The host's clock now.
+    pub fn now() -> Self {
+        let now = std::time::SystemTime::now();
+        match now.duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => Self {
+                secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                nanos: since.subsec_nanos(),
+            },
+            Err(_) => Self::default(),
+        }
+    }
+}
+
 /// Attributes of an inode, the superset of `stat(2)` and `statx(2)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Attr {
