@@ -113,6 +113,8 @@ fn rules(proc_fd: RawFd) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompil
         vec![
             one(is(1, flags(libc::F_GET_SEALS))?)?,
             one(is(1, flags(libc::F_DUPFD_CLOEXEC))?)?,
+            // Debug builds check fds that they close.
+            one(is(1, flags(libc::F_GETFD))?)?,
         ],
     );
     // Never executable memory.

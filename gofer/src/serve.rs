@@ -76,8 +76,8 @@ pub fn serve(
     if failed.is_none() {
         shared.wait_for_end();
     }
-    shared.server.stop();
     shared.server.port().shut_down();
+    shared.server.stop();
     for thread in threads {
         // A panic has ended the process already.
         let _ = thread.join();
@@ -104,9 +104,9 @@ impl Shared {
     fn work(&self) {
         if let Err(violation) = self.serve_requests() {
             self.violation.lock().get_or_insert(violation.0);
-            self.server.stop();
             // Wakes the thread in `wait_for_end`, and tells the sentry.
             self.server.port().shut_down();
+            self.server.stop();
         }
     }
 

@@ -69,12 +69,17 @@ impl<P: Port> Server<P> {
         SpinBudget(self.port.spin())
     }
 
-    /// Makes all threads return from [`Self::next`] with nothing.
+    /// Makes all threads return from [`Self::next`] with nothing, and callers
+    /// in the sentry look whether the socket, which is to be shut down first,
+    /// has ended.
     pub fn stop(&self) {
         self.stopped.store(true, SeqCst);
-        let bell = Layout::new(self.port.words()).bell();
-        bell.fetch_add(1, SeqCst);
-        self.port.wake(bell, u32::MAX >> 1);
+        let layout = Layout::new(self.port.words());
+        layout.bell().fetch_add(1, SeqCst);
+        self.port.wake(layout.bell(), u32::MAX >> 1);
+        for slot in 0..SLOTS {
+            self.port.wake(layout.slot(slot).state, u32::MAX >> 1);
+        }
     }
 
     /// Waits for a request and copies it into `request`; `None` once stopped.
