@@ -10,13 +10,18 @@ mod util;
 mod driver;
 mod futex;
 mod helpers;
+mod io;
+mod locks;
+mod meta;
 mod mm;
+mod open;
 mod exec;
+mod pipes;
 mod process;
 mod signals;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES)];
 
 fn main() {
     std::process::exit(driver::main());
