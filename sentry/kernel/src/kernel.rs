@@ -182,12 +182,18 @@ impl Kernel {
 #[derive(Default)]
 pub struct Users {
     queued_signals: Mutex<HashMap<Uid, Arc<AtomicU64>>>,
+    tasks: Mutex<HashMap<Uid, Arc<AtomicU64>>>,
 }
 
 impl Users {
     /// How many signals are queued for tasks of `uid`.
     pub fn queued_signals(&self, uid: Uid) -> Arc<AtomicU64> {
         self.queued_signals.lock().entry(uid).or_default().clone()
+    }
+
+    /// How many tasks `uid` has (`RLIMIT_NPROC`).
+    pub fn tasks(&self, uid: Uid) -> Arc<AtomicU64> {
+        self.tasks.lock().entry(uid).or_default().clone()
     }
 }
 

@@ -5,9 +5,12 @@
 //! it in the order of the numbers, one line per call.
 
 mod epoll;
+mod exec;
 mod pipe;
 mod poll;
+mod process;
 mod signal;
+mod wait;
 
 use syscall_tables::Errno;
 use syscall_tables::table::{self, Status, nr};
@@ -56,17 +59,34 @@ handlers! {
     PIPE => pipe::pipe,
     SELECT => poll::select,
     PAUSE => signal::pause,
+    GETPID => process::getpid,
+    CLONE => process::clone,
+    FORK => process::fork,
+    VFORK => process::vfork,
+    EXECVE => exec::execve,
+    EXIT => process::exit,
+    WAIT4 => wait::wait4,
     KILL => signal::kill,
+    SETPGID => process::setpgid,
+    GETPPID => process::getppid,
+    GETPGRP => process::getpgrp,
+    SETSID => process::setsid,
+    GETPGID => process::getpgid,
+    GETSID => process::getsid,
     RT_SIGPENDING => signal::rt_sigpending,
     RT_SIGTIMEDWAIT => signal::rt_sigtimedwait,
     RT_SIGQUEUEINFO => signal::rt_sigqueueinfo,
     RT_SIGSUSPEND => signal::rt_sigsuspend,
     SIGALTSTACK => signal::sigaltstack,
+    GETTID => process::gettid,
     TKILL => signal::tkill,
     EPOLL_CREATE => epoll::epoll_create,
+    SET_TID_ADDRESS => process::set_tid_address,
+    EXIT_GROUP => process::exit_group,
     EPOLL_WAIT => epoll::epoll_wait,
     EPOLL_CTL => epoll::epoll_ctl,
     TGKILL => signal::tgkill,
+    WAITID => wait::waitid,
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
     EPOLL_PWAIT => epoll::epoll_pwait,
@@ -75,6 +95,8 @@ handlers! {
     EPOLL_CREATE1 => epoll::epoll_create1,
     PIPE2 => pipe::pipe2,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
+    EXECVEAT => exec::execveat,
+    CLONE3 => process::clone3,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
 }
 

@@ -133,6 +133,20 @@ impl Creds {
         self.effective.contains(capability)
     }
 
+    /// These credentials moved to `user_ns`, with all capabilities there.
+    pub fn in_user_ns(&self, user_ns: Arc<UserNamespace>) -> Self {
+        Self {
+            permitted: CapSet::all(),
+            effective: CapSet::all(),
+            inheritable: CapSet::empty(),
+            bounding: CapSet::all(),
+            ambient: CapSet::empty(),
+            securebits: 0,
+            user_ns,
+            ..self.clone()
+        }
+    }
+
     /// Whether `gid` is the fs gid or a supplementary group.
     pub fn in_group(&self, gid: Gid) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)

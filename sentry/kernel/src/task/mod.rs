@@ -29,8 +29,13 @@ mod task;
 mod thread_group;
 mod user_ns;
 
+pub mod clone;
+pub mod exec;
+pub mod exec_creds;
 pub mod exit;
+pub mod pidfd;
 pub mod run;
+pub mod wait;
 
 pub use creds::{CapSet, Creds};
 pub use exit_status::ExitStatus;

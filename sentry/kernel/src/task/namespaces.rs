@@ -1,12 +1,12 @@
 //! The namespaces a task is in, but for the user namespace (part of its
-//! credentials) and its own pid namespace (part of its pid).
+//! credentials), its own pid namespace (part of its pid) and the mount
+//! namespace (part of its file system context).
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::{PidNamespace, UserNamespace};
-use crate::vfs::MountNamespace;
 
 /// Host name and domain name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,6 @@ impl UtsNamespace {
 #[derive(Clone)]
 pub struct Namespaces {
     pub uts: Arc<UtsNamespace>,
-    pub mnt: Arc<MountNamespace>,
     /// Where children are born; differs from the task's own after
     /// `unshare(CLONE_NEWPID)`.
     pub pid_for_children: Arc<PidNamespace>,

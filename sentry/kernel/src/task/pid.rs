@@ -263,6 +263,11 @@ impl Pid {
         }
     }
 
+    /// Gives the numbers back of an identity that nobody got.
+    pub(crate) fn discard(&self) {
+        self.release_numbers();
+    }
+
     fn release_numbers(&self) {
         for (ns, number) in &self.numbers {
             ns.release(*number);

@@ -146,6 +146,8 @@ pub(crate) struct NewTask {
 impl Task {
     pub(crate) fn new(new: NewTask) -> Arc<Self> {
         let start_time = new.group.kernel.clock.boottime();
+        let tasks = new.group.kernel.users.tasks(new.creds.uid);
+        tasks.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             group: new.group,
             pid: RwLock::new(new.pid),
@@ -221,7 +223,13 @@ impl Task {
     }
 
     pub fn set_creds(&self, creds: Creds) {
-        *self.creds.write() = Arc::new(creds);
+        let uid = creds.uid;
+        let old = std::mem::replace(&mut *self.creds.write(), Arc::new(creds));
+        if old.uid != uid {
+            let users = &self.kernel().users;
+            users.tasks(uid).fetch_add(1, Ordering::Relaxed);
+            users.tasks(old.uid).fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub fn files(&self) -> Arc<FdTable> {
@@ -441,6 +449,14 @@ impl Task {
 
     pub(crate) fn set_restarted(&self, deadline: Option<Option<Instant>>) {
         *self.restarted.lock() = deadline;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let uid = self.creds.get_mut().uid;
+        let tasks = self.group.kernel.users.tasks(uid);
+        tasks.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,216 @@
+//! Replacing the program of a process.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use sentry_platform::GuestThread;
+use syscall_tables::Errno;
+use syscall_tables::abi::{RLIMIT_STACK, Signal};
+
+use super::exec_creds::ExecCreds;
+use super::{Creds, ExitStatus, Task, Work, exit};
+use crate::ctx::Ctx;
+use crate::loader::{Arguments, Identity, Image, LoadError, Loaded, OpenExec, Settings};
+use crate::mm::Aslr;
+use crate::signal::{AltStack, SigHand};
+use crate::sync::Events;
+use crate::vfs::{File, FdFlags};
+
+/// `ADDR_NO_RANDOMIZE` of `personality(2)`.
+const ADDR_NO_RANDOMIZE: u32 = 0x0040_0000;
+
+/// User code and data selectors, interrupts enabled.
+const USER_CS: u64 = 0x33;
+const USER_SS: u64 = 0x2b;
+const EFLAGS: u64 = 0x202;
+
+/// A program in a fresh address space, with a thread to run it.
+pub(crate) struct Program {
+    pub loaded: Loaded,
+    pub thread: Box<dyn GuestThread>,
+    pub creds: ExecCreds,
+    /// Shown by `/proc/PID/exe`; whether it could be read decides about
+    /// dumpability.
+    pub file: Arc<File>,
+}
+
+/// Loads a program for a task with `creds`, `stack_limit` and `personality`.
+pub(crate) async fn load(
+    kernel: &crate::kernel::Kernel,
+    open_exec: &OpenExec<'_>,
+    file: Arc<File>,
+    arguments: Arguments,
+    creds: &Creds,
+    stack_limit: u64,
+    personality: u32,
+) -> Result<Program, LoadError> {
+    let guest = kernel.platform.guest_range();
+    let image = Image::open(open_exec, file, arguments, stack_limit, &guest)?;
+    let file = image.file.clone();
+    let creds = ExecCreds::new(creds, &file)?;
+    let new = &creds.creds;
+    let identity = Identity {
+        uid: new.uid,
+        euid: new.euid,
+        gid: new.gid,
+        egid: new.egid,
+        secure: creds.secure,
+    };
+    let settings = Settings {
+        aslr: if personality & ADDR_NO_RANDOMIZE != 0 {
+            Aslr::Off
+        } else {
+            Aslr::Randomize
+        },
+        stack_limit,
+    };
+    let loaded = image
+        .load(kernel.platform.as_ref(), &identity, &settings)
+        .await?;
+    let mut thread = loaded.mm.space.new_thread().await?;
+    let regs = thread.regs_mut();
+    *regs = loaded.start_regs();
+    regs.cs = USER_CS;
+    regs.ss = USER_SS;
+    regs.eflags = EFLAGS;
+    regs.orig_rax = u64::MAX;
+    Ok(Program {
+        loaded,
+        thread,
+        creds,
+        file,
+    })
+}
+
+/// Runs `file` in place of the caller's program. After an error nothing has
+/// changed, or the task is about to die.
+pub async fn execve(
+    ctx: &mut Ctx<'_>,
+    open_exec: &OpenExec<'_>,
+    file: Arc<File>,
+    arguments: Arguments,
+) -> Result<(), Errno> {
+    let task = ctx.task.clone();
+    let program = load(
+        ctx.kernel,
+        open_exec,
+        file,
+        arguments,
+        &task.creds(),
+        task.group.limit(RLIMIT_STACK),
+        task.personality.load(Ordering::Relaxed),
+    )
+    .await?;
+    become_only_thread(&task).await?;
+    exit::leave_memory(ctx).await;
+    let Program {
+        loaded,
+        thread,
+        creds,
+        file: _,
+    } = program;
+    // The old thread must not be interrupted in place of the new one.
+    task.set_handle(thread.handle());
+    let old_thread = std::mem::replace(ctx.thread, thread);
+    drop(old_thread);
+    loaded.mm.set_dumpable(u8::from(!creds.secure));
+    let old_mm = task.set_mm(loaded.mm.clone());
+    drop(old_mm);
+    reset(&task, &loaded.comm);
+    if creds.secure {
+        task.pdeath_signal.store(0, Ordering::Relaxed);
+    }
+    task.set_creds(creds.creds);
+    close_on_exec(&task);
+    task.group.did_exec.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// What a new program does not inherit.
+fn reset(task: &Task, comm: &[u8]) {
+    task.set_comm(comm);
+    task.robust_list.store(0, Ordering::Relaxed);
+    let sighand: SigHand = task.group.sighand().duplicate();
+    sighand.reset_handlers();
+    task.group.set_sighand(Arc::new(sighand));
+    {
+        let mut own = task.signals.lock();
+        own.altstack = AltStack::default();
+    }
+    task.restart.lock().take();
+    task.group.set_exit_signal(Some(Signal::SIGCHLD));
+}
+
+fn close_on_exec(task: &Task) {
+    let files = task.files();
+    // Shared with another process: that one keeps its descriptors.
+    let files = if Arc::strong_count(&files) > 2 {
+        let own = Arc::new(files.duplicate());
+        drop(task.set_files(own.clone()));
+        own
+    } else {
+        files
+    };
+    let closed = files.remove_where(|_, flags| flags.contains(FdFlags::CLOEXEC));
+    for file in closed {
+        // Errors of a flush have nobody to go to.
+        let _ = file.ops.flush(&file);
+    }
+}
+
+/// Ends all other threads of the process and takes the leader's id over.
+async fn become_only_thread(task: &Arc<Task>) -> Result<(), Errno> {
+    let group = &task.group;
+    {
+        let links = group.links.lock();
+        let mut signals = group.signals.lock();
+        if signals.exit.is_some() || signals.exec.is_some() {
+            // Somebody else ends this task.
+            return Err(Errno::EAGAIN);
+        }
+        if links.tasks.len() > 1 {
+            signals.exec = Some(task.tid());
+        }
+        for other in &links.tasks {
+            if !Arc::ptr_eq(other, task) {
+                other.request_exit(ExitStatus::Code(0));
+            }
+        }
+    }
+    let mut subscription = None;
+    let alone = poll_fn(|cx| {
+        if subscription.is_none() {
+            let waker = Arc::new(cx.waker().clone());
+            subscription = Some(group.thread_exits.subscribe(Events::READABLE, waker));
+        }
+        if group.thread_count() <= 1 {
+            Poll::Ready(Ok(()))
+        } else if task.has_work(cx, Work::KILL) {
+            Poll::Ready(Err(Errno::EAGAIN))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    group.signals.lock().exec = None;
+    alone?;
+    if !task.is_leader() {
+        take_over_leader(task);
+    }
+    Ok(())
+}
+
+fn take_over_leader(task: &Arc<Task>) {
+    let group = &task.group;
+    let _tree = group.kernel.tree.lock();
+    let own = task.pid();
+    let leaders = group.pid().clone();
+    own.detach_task();
+    task.set_pid(leaders.clone());
+    leaders.attach_task(task.clone());
+    let mut links = group.links.lock();
+    links.leader = Some(task.clone());
+    links.leader_status = None;
+}
