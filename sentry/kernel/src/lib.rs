@@ -11,6 +11,7 @@
 //! | [`ctx`] | [`ctx::Ctx`]: what a system call handler gets |
 //! | [`syscalls`] | handlers and dispatch |
 //! | [`task`] | tasks, thread groups, credentials |
+//! | [`sandbox`] | what `runsc` does with the kernel |
 //! | [`signal`] | signals |
 //! | [`time`] | clocks and timers |
 //! | [`mm`] | guest memory |
@@ -26,6 +27,7 @@ pub mod kernel;
 pub mod loader;
 pub mod mm;
 pub mod net;
+pub mod sandbox;
 pub mod signal;
 pub mod sync;
 pub mod syscalls;

@@ -14,6 +14,9 @@ pub trait ControllingTerminal: std::any::Any + Send + Sync {
     /// Device number, for `/proc/PID/stat`.
     fn device(&self) -> u64;
 
+    /// A session takes the terminal; `group` comes to the foreground.
+    fn session_started(&self, session: &Arc<Session>, group: &Arc<ProcessGroup>);
+
     /// The foreground process group.
     fn foreground(&self) -> Option<Arc<ProcessGroup>>;
 

@@ -114,9 +114,6 @@ pub struct Task {
     past_cpu: Mutex<Duration>,
     /// A parent in `vfork(2)` waits here until this task execs or exits.
     pub(crate) vfork_done: Mutex<Option<Arc<VforkDone>>>,
-    /// Guest instruction pointer of the call in progress, for
-    /// `runsc debug --stacks` and `/proc/PID/syscall`.
-    pub(crate) last_ip: AtomicU64,
 }
 
 /// Tells a `vfork` parent to go on.
@@ -180,7 +177,6 @@ impl Task {
             start_time,
             past_cpu: Mutex::default(),
             vfork_done: Mutex::default(),
-            last_ip: AtomicU64::new(0),
         })
     }
 
