@@ -215,12 +215,7 @@ impl Sandbox {
     }
 
     /// Sends a signal to one process by its id in the container.
-    pub fn signal_process(
-        &self,
-        id: &str,
-        pid: i32,
-        signal: Signal,
-    ) -> Result<(), SandboxError> {
+    pub fn signal_process(&self, id: &str, pid: i32, signal: Signal) -> Result<(), SandboxError> {
         let container = self.container(id)?;
         let found = container.pid_ns.process(pid);
         let group = found.ok_or(SandboxError::NoProcess(pid))?;

@@ -99,4 +99,3 @@ fn describe(task: &Arc<Task>) -> TaskInfo {
         dying: task.is_killed() || task.has_exited(),
     }
 }
-

@@ -17,8 +17,8 @@ use crate::task::{
     ThreadGroup, UtsNamespace, exec, run,
 };
 use crate::vfs::{
-    File, FdFlags, FdTable, FsContext, FsState, MountNamespace, VfsPath, Walk, WalkFlags, open,
-    perm,
+    FdFlags, FdTable, File, FsContext, FsState, MountNamespace, VfsPath, WalkFlags, open,
+    path::Walk,
 };
 
 /// Where commands are looked for without `PATH`, as runc does.
@@ -206,20 +206,23 @@ impl<'a> Lookup<'a> {
             errno: Errno::ENOENT,
         })?;
         fs.umask = process.umask;
-        let cwd = resolve(kernel, &fs, &process.creds, &process.cwd, WalkFlags::DIRECTORY)
-            .map_err(|errno| SandboxError::Cwd {
-                path: text(&process.cwd),
-                errno,
-            })?;
+        let cwd = resolve(
+            kernel,
+            &fs,
+            &process.creds,
+            &process.cwd,
+            WalkFlags::DIRECTORY,
+        )
+        .map_err(|errno| SandboxError::Cwd {
+            path: text(&process.cwd),
+            errno,
+        })?;
         fs.cwd = cwd;
         Ok(Self { kernel, fs })
     }
 
     /// The program's path and file: `PATH` is searched for a bare name.
-    fn find_program(
-        &self,
-        process: &ProcessConfig,
-    ) -> Result<(Vec<u8>, Arc<File>), SandboxError> {
+    fn find_program(&self, process: &ProcessConfig) -> Result<(Vec<u8>, Arc<File>), SandboxError> {
         let name = process.argv.first().ok_or(SandboxError::NoArguments)?;
         if name.contains(&b'/') {
             let file = open_exec(self.kernel, &self.fs, &process.creds, name);
@@ -231,7 +234,10 @@ impl<'a> Lookup<'a> {
                 }),
             };
         }
-        let path = process.envp.iter().find_map(|var| var.strip_prefix(b"PATH="));
+        let path = process
+            .envp
+            .iter()
+            .find_map(|var| var.strip_prefix(b"PATH="));
         let mut denied = None;
         for dir in path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
             let dir: &[u8] = if dir.is_empty() { b"." } else { dir };
@@ -259,7 +265,14 @@ fn resolve(
     path: &[u8],
     flags: WalkFlags,
 ) -> Result<VfsPath, Errno> {
-    Walk::new(&kernel.vfs, fs, creds, flags | WalkFlags::FOLLOW)?.resolve(path)
+    let at = if path.first() == Some(&b'/') {
+        &fs.root
+    } else {
+        &fs.cwd
+    };
+    let flags = flags | WalkFlags::FOLLOW;
+    let mut walk = Walk::new(&kernel.vfs, creds, fs.root.clone(), at.clone(), flags);
+    walk.resolve(path)
 }
 
 fn open_exec(

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{
-    P_ALL, P_PGID, P_PID, P_PIDFD, Rusage, SigInfo, Timeval, WaitOptions,
-};
+use syscall_tables::abi::{P_ALL, P_PGID, P_PID, P_PIDFD, Rusage, SigInfo, Timeval, WaitOptions};
 
 use crate::ctx::{Ctx, SysResult};
 use crate::task::pidfd::Pidfd;

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use sentry_platform::GuestThread;
 use syscall_tables::Errno;
-use syscall_tables::abi::{CloneFlags, Regs, RLIMIT_NPROC, Signal};
+use syscall_tables::abi::{CloneFlags, RLIMIT_NPROC, Regs, Signal};
 
 use super::{
     CapSet, Creds, Namespaces, NewGroup, NewTask, Pid, PidNamespace, Task, ThreadGroup,
@@ -84,7 +84,11 @@ impl CloneRequest {
 /// Makes a task as `request` says; answers its id as the caller sees it.
 pub async fn clone_task(ctx: &mut Ctx<'_>, request: CloneRequest) -> SysResult {
     request.check(ctx.task)?;
-    if ctx.task.work().intersects(Work::SIGNAL | Work::STOP | Work::KILL) {
+    if ctx
+        .task
+        .work()
+        .intersects(Work::SIGNAL | Work::STOP | Work::KILL)
+    {
         // Signals to the whole process must not miss a newborn thread.
         return Err(Errno::ERESTARTNOINTR);
     }
@@ -214,9 +218,8 @@ pub(crate) fn new_namespaces(
 /// `RLIMIT_NPROC`.
 fn check_process_limit(task: &Task, creds: &Creds) -> Result<(), Errno> {
     let limit = task.group.limit(RLIMIT_NPROC);
-    let exempt = creds.uid.0 == 0
-        || creds.has(CapSet::SYS_RESOURCE)
-        || creds.has(CapSet::SYS_ADMIN);
+    let exempt =
+        creds.uid.0 == 0 || creds.has(CapSet::SYS_RESOURCE) || creds.has(CapSet::SYS_ADMIN);
     let count = task.kernel().users.tasks(creds.uid).load(Ordering::Relaxed);
     if !exempt && count >= limit {
         return Err(Errno::EAGAIN);
@@ -382,7 +385,9 @@ fn publish(
     if request.has(CloneFlags::CLONE_THREAD) {
         let mut links = parent.group.links.lock();
         let signals = parent.group.signals.lock();
-        let blocked = parent.work().intersects(Work::SIGNAL | Work::STOP | Work::KILL);
+        let blocked = parent
+            .work()
+            .intersects(Work::SIGNAL | Work::STOP | Work::KILL);
         if signals.exit.is_some() || blocked {
             return Err(Errno::ERESTARTNOINTR);
         }
@@ -390,7 +395,10 @@ fn publish(
         links.tasks.push(child.clone());
         return Ok(());
     }
-    if parent.work().intersects(Work::SIGNAL | Work::STOP | Work::KILL) {
+    if parent
+        .work()
+        .intersects(Work::SIGNAL | Work::STOP | Work::KILL)
+    {
         return Err(Errno::ERESTARTNOINTR);
     }
     pid.attach_task(child.clone());
@@ -439,4 +447,3 @@ pub(crate) fn set_tid_address(task: &Task, addr: u64) -> i32 {
     task.clear_child_tid.store(addr, Ordering::Relaxed);
     task.tid_in(&task.pid_ns())
 }
-

@@ -16,7 +16,7 @@ use crate::loader::{Arguments, Identity, Image, LoadError, Loaded, OpenExec, Set
 use crate::mm::Aslr;
 use crate::signal::{AltStack, SigHand};
 use crate::sync::Events;
-use crate::vfs::{File, FdFlags};
+use crate::vfs::{FdFlags, File};
 
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
 const ADDR_NO_RANDOMIZE: u32 = 0x0040_0000;
@@ -31,9 +31,6 @@ pub(crate) struct Program {
     pub loaded: Loaded,
     pub thread: Box<dyn GuestThread>,
     pub creds: ExecCreds,
-    /// Shown by `/proc/PID/exe`; whether it could be read decides about
-    /// dumpability.
-    pub file: Arc<File>,
 }
 
 /// Loads a program for a task with `creds`, `stack_limit` and `personality`.
@@ -46,10 +43,16 @@ pub(crate) async fn load(
     stack_limit: u64,
     personality: u32,
 ) -> Result<Program, LoadError> {
+    let failed = |what: &'static str| {
+        move |errno| LoadError {
+            errno,
+            what: what.to_owned(),
+        }
+    };
     let guest = kernel.platform.guest_range();
     let image = Image::open(open_exec, file, arguments, stack_limit, &guest)?;
     let file = image.file.clone();
-    let creds = ExecCreds::new(creds, &file)?;
+    let creds = ExecCreds::new(creds, &file).map_err(failed("attributes of the program"))?;
     let new = &creds.creds;
     let identity = Identity {
         uid: new.uid,
@@ -69,7 +72,12 @@ pub(crate) async fn load(
     let loaded = image
         .load(kernel.platform.as_ref(), &identity, &settings)
         .await?;
-    let mut thread = loaded.mm.space.new_thread().await?;
+    let mut thread = loaded
+        .mm
+        .space
+        .new_thread()
+        .await
+        .map_err(failed("thread for the program"))?;
     let regs = thread.regs_mut();
     *regs = loaded.start_regs();
     regs.cs = USER_CS;
@@ -80,7 +88,6 @@ pub(crate) async fn load(
         loaded,
         thread,
         creds,
-        file,
     })
 }
 
@@ -109,7 +116,6 @@ pub async fn execve(
         loaded,
         thread,
         creds,
-        file: _,
     } = program;
     // The old thread must not be interrupted in place of the new one.
     task.set_handle(thread.handle());

@@ -66,10 +66,8 @@ impl ExecCreds {
         new.securebits &= !SECBIT_KEEP_CAPS;
         let root = old.user_ns.uid_to_kernel(0);
         let is_root = root == Some(new.uid) || root == Some(new.euid);
-        let gained_caps =
-            !is_root && file_caps.effective && !old.permitted.contains(new.permitted);
-        let secure =
-            new.euid != new.uid || new.egid != new.gid || gains_id || gained_caps;
+        let gained_caps = !is_root && file_caps.effective && !old.permitted.contains(new.permitted);
+        let secure = new.euid != new.uid || new.egid != new.gid || gains_id || gained_caps;
         Ok(Self { creds: new, secure })
     }
 }
@@ -92,9 +90,8 @@ fn apply_capabilities(old: &Creds, new: &mut Creds, file: FileCaps, gains_id: bo
     if privileged {
         new.ambient = CapSet::empty();
     }
-    new.permitted = (old.inheritable & file.inheritable)
-        | (file.permitted & old.bounding)
-        | new.ambient;
+    new.permitted =
+        (old.inheritable & file.inheritable) | (file.permitted & old.bounding) | new.ambient;
     new.effective = if file.effective {
         new.permitted
     } else {

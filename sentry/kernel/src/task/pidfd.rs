@@ -73,4 +73,3 @@ impl FileOps for Pidfd {
         format!("Pid:\t{number}\nNSpid:\t{number}\n")
     }
 }
-

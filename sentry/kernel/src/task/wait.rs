@@ -106,12 +106,7 @@ fn is_eligible(
     options.contains(WaitOptions::__WALL) || is_clone == options.contains(WaitOptions::__WCLONE)
 }
 
-fn look(
-    tree: &Tree,
-    task: &Task,
-    child: &Arc<ThreadGroup>,
-    options: WaitOptions,
-) -> Option<Found> {
+fn look(tree: &Tree, task: &Task, child: &Arc<ThreadGroup>, options: WaitOptions) -> Option<Found> {
     let keep = options.contains(WaitOptions::WNOWAIT);
     if let Some(status) = child.exit_status() {
         if !options.contains(WaitOptions::WEXITED) {

@@ -83,7 +83,11 @@ pub fn open_exec(
 ) -> Result<Arc<File>, Errno> {
     let creds = task.creds();
     let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, flags)?;
-    let found = walk.resolve(path)?;
+    exec_file(walk.resolve(path)?, &creds)
+}
+
+/// Opens what a walk has found to be executed by `creds`.
+pub fn exec_file(found: VfsPath, creds: &Creds) -> Result<Arc<File>, Errno> {
     let inode = found.inode()?;
     if inode.kind() == FileKind::Symlink {
         return Err(Errno::ELOOP);
@@ -91,7 +95,7 @@ pub fn open_exec(
     if inode.kind() != FileKind::Regular || found.mount.flags().contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES);
     }
-    perm::check(&inode.attr()?, &creds, Access::EXEC)?;
+    perm::check(&inode.attr()?, creds, Access::EXEC)?;
     let ops = inode.open(&OpenRequest {
         read: true,
         write: false,
