@@ -1,9 +1,22 @@
 //! Host calls the sentry makes, as safe functions that return Linux errors.
 //!
-//! The sentry's seccomp list allows exactly what this module needs.
+//! | module | holds |
+//! |---|---|
+//! | [`file`] | positioned transfers, sizes, seals of memfds and donated files |
+//! | [`io`] | vectored transfers without waiting, attributes of descriptors |
+//! | [`random`] | random bytes |
+//! | [`seccomp`] | the list of calls the sentry may make |
+//! | [`socket`] | unix sockets with descriptors |
+//! | [`system`] | memory, load and CPUs of the host |
+//! | [`tty`] | terminals given as stdio |
 
 pub mod file;
+pub mod io;
 pub mod random;
+pub mod seccomp;
+pub mod socket;
+pub mod system;
+pub mod tty;
 
 use syscall_tables::Errno;
 
