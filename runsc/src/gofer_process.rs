@@ -1,12 +1,10 @@
 //! Starts the gofer of a container.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
 use crate::sys::{PidNamespace, spawn};
@@ -18,43 +16,55 @@ pub struct GoferLink {
 }
 
 /// Starts a gofer that serves `roots` (host path, read-only), numbered in
-/// order.
+/// order. It ends when the sentry's end of the link is closed.
 pub fn start(roots: &[(PathBuf, bool)]) -> Result<(Pid, GoferLink)> {
-    let ring = new_ring().context("the gofer's ring can't be made")?;
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .context("the gofer's socket can't be made")?;
+    // Here and not in the gofer, where nobody would see the reason.
+    let roots = roots
+        .iter()
+        .map(|(path, readonly)| open_root(path, *readonly))
+        .collect::<Result<Vec<_>>>()?;
+    let ring = gofer::create_ring().context("the gofer's ring can't be made")?;
+    let (ours, theirs) = gofer::create_socket().context("the gofer's socket can't be made")?;
     let theirs_ring = ring
         .try_clone()
         .context("the gofer's ring can't be shared")?;
-    let mut ends = Some((ours, theirs, theirs_ring));
+    let mut ends = Some((ours, theirs, theirs_ring, roots));
     let pid = spawn(PidNamespace::Shared, || match ends.take() {
-        Some((_, socket, ring)) => serve(roots, ring, socket),
+        Some((ours, socket, ring, roots)) => {
+            // Held here too, the sentry's end would never be seen to close.
+            drop(ours);
+            serve(roots, ring, socket)
+        }
         None => 1,
     })?;
     let (socket, ..) = ends.context("the gofer's socket is gone")?;
     Ok((pid, GoferLink { ring, socket }))
 }
 
-fn new_ring() -> nix::Result<OwnedFd> {
-    let ring = memfd_create(
-        "gofer-ring",
-        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-    )?;
-    nix::unistd::ftruncate(&ring, gofer_proto::ring::RING_LEN as i64)?;
-    fcntl(
-        &ring,
-        FcntlArg::F_ADD_SEALS(
-            SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL,
-        ),
-    )?;
-    Ok(ring)
+fn open_root(path: &Path, readonly: bool) -> Result<gofer::Root> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .with_context(|| format!("{} can't be mounted", path.display()))?;
+    let access = if readonly {
+        gofer::Access::ReadOnly
+    } else {
+        gofer::Access::ReadWrite
+    };
+    Ok(gofer::Root { fd, access })
 }
 
-fn serve(_roots: &[(PathBuf, bool)], _ring: OwnedFd, _socket: OwnedFd) -> i32 {
-    1
+fn serve(mut roots: Vec<gofer::Root>, ring: OwnedFd, socket: OwnedFd) -> i32 {
+    let served = gofer::confine(&mut roots)
+        .map_err(anyhow::Error::from)
+        .and_then(|proc_fd| {
+            let config = gofer::Config::default();
+            Ok(gofer::serve(config, proc_fd, ring, socket, roots)?)
+        });
+    match served {
+        Ok(()) => 0,
+        Err(err) => {
+            eprintln!("runsc: gofer: {err:#}");
+            1
+        }
+    }
 }
