@@ -65,7 +65,11 @@ impl ThreadCore {
 
 impl ThreadHandle for ThreadCore {
     fn interrupt(&self) {
-        self.interrupt.store(true, Ordering::SeqCst);
+        // One at a time, so that signal frames don't pile up on the small stack:
+        // a further signal takes a further run of the thread.
+        if self.interrupt.swap(true, Ordering::SeqCst) {
+            return;
+        }
         if self.running.load(Ordering::SeqCst) {
             let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
             word.store(1, Ordering::SeqCst);

@@ -285,9 +285,12 @@ impl Hub {
     fn prepare(&self, words: &mut Vec<WaitWord>) -> SleepVote {
         let kick = self.kick.load(Ordering::SeqCst);
         words.push(WaitWord::new(&raw const self.kick, kick, Scope::Private));
+        // In this order: cells armed from here on kick, those armed before have
+        // their bells in the list, and a bell not rung yet when it is read here
+        // rings later or belongs to a word that is seen to have changed.
+        self.polling().swap(0, Ordering::SeqCst);
         let cells = self.cells.lock();
         let all = self.bells(&cells, words);
-        self.polling().swap(0, Ordering::SeqCst);
         let wakers = self.collect(&cells);
         drop(cells);
         if wake_all(wakers) || !all {

@@ -144,13 +144,14 @@ fn execute(image: BorrowedFd<'_>, fds: [BorrowedFd<'_>; 4]) -> Result<i32, Errno
         // Out of the way first: a source may be one of the targets.
         const HIGH: RawFd = 64;
         let mut ok = true;
-        for (index, fd) in (0..).zip(fds) {
-            ok &= libc::dup2(fd, HIGH + index) >= 0;
+        let mut moved = [-1; 5];
+        let sources = [fds[0], fds[1], fds[2], fds[3], image];
+        for (moved, source) in moved.iter_mut().zip(sources) {
+            *moved = libc::fcntl(source, libc::F_DUPFD, HIGH);
         }
-        ok &= libc::dup2(image, HIGH + 4) >= 0;
-        for target in 0..5 {
-            let first = RawFd::try_from(l::FD_RECEIVED).unwrap_or(2);
-            ok &= libc::dup2(HIGH + target, first + target) >= 0;
+        let first = RawFd::try_from(l::FD_RECEIVED).unwrap_or(2);
+        for (target, source) in (first..).zip(moved) {
+            ok &= libc::dup2(source, target) >= 0;
         }
         libc::close(0);
         libc::close(1);
