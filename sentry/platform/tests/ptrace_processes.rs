@@ -171,3 +171,58 @@ fn fifty_processes_run_at_once() {
         assert!(thread.regs().rip > CODE);
     }
 }
+
+#[test]
+fn five_hundred_threads_of_one_process() {
+    let platform = platform();
+    let executor = Executor::with_default_workers();
+    let mut first = start(&*platform, call_with_memory());
+    assert_eq!(run(&mut first), Trap::Syscall);
+    let threads: Vec<Box<dyn GuestThread>> = (0..500)
+        .map(|_| block_on(first.clone_thread()).expect("clone"))
+        .collect();
+    let tasks: Vec<_> = threads
+        .into_iter()
+        .map(|mut thread| {
+            executor.spawn_join(async move {
+                for _ in 0..5 {
+                    let trap = poll_fn(|cx| thread.poll_run(cx)).await;
+                    assert_eq!(trap, Trap::Syscall);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        block_on(task);
+    }
+}
+
+#[test]
+fn stubs_killed_from_outside_at_any_moment_end_as_killed() {
+    let platform = platform();
+    let executor = Executor::with_default_workers();
+    for round in 0..40_u64 {
+        let space = load(&*platform, call_with_memory());
+        let mut guest = thread(&space);
+        let task = executor.spawn_join(async move {
+            loop {
+                match poll_fn(|cx| guest.poll_run(cx)).await {
+                    Trap::Syscall => {
+                        let mut word = [0; 8];
+                        let _ = poll_fn(|cx| guest.poll_copy_in(cx, DATA, &mut word)).await;
+                        let op = sentry_platform::AtomicOp::Add(1);
+                        let _ = poll_fn(|cx| guest.poll_atomic(cx, DATA + 8, op)).await;
+                        if let Ok(child) = guest.fork().await {
+                            drop(child);
+                        }
+                    }
+                    Trap::Killed => return,
+                    trap => panic!("{trap:?}"),
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_micros(round * 50));
+        space.kill();
+        block_on(task);
+    }
+}

@@ -42,6 +42,7 @@ mod zygote;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use parking_lot::Mutex;
@@ -80,6 +81,8 @@ struct Process {
     leader: Mutex<Option<Tracee>>,
     /// Held while a descriptor is open in the process.
     descriptors: Mutex<()>,
+    /// Guest threads it has ever had.
+    guest_count: AtomicUsize,
 }
 
 impl Drop for Process {
@@ -97,6 +100,7 @@ impl Process {
             shared,
             leader: Mutex::new(Some(leader)),
             descriptors: Mutex::default(),
+            guest_count: AtomicUsize::new(0),
         })
     }
 
@@ -128,7 +132,7 @@ impl Process {
             .call(move || match Tracee::seize(pid, pid) {
                 Ok(leader) => Ok(Self::new(shared2, leader)),
                 Err(err) => {
-                    tracee::kill(pid);
+                    tracee::kill_child(pid);
                     Err(err)
                 }
             })

@@ -267,6 +267,6 @@ impl ThreadHandle for Handle {
     }
 
     fn cpu_time(&self) -> Duration {
-        self.0.run_time()
+        self.0.cpu_time()
     }
 }

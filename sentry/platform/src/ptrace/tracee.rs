@@ -440,6 +440,16 @@ pub(super) fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// Kills and reaps the child `pid`, which nobody traces.
+pub(super) fn kill_child(pid: i32) {
+    kill(pid);
+    let mut status = 0;
+    // SAFETY: `status` is a live integer.
+    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } < 0
+        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+    {}
+}
+
 /// Sends [`INTERRUPT_SIGNAL`] to a thread.
 pub(super) fn send_interrupt(pid: i32, tid: i32) {
     // SAFETY: no memory is involved.

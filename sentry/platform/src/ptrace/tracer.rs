@@ -27,6 +27,7 @@ use super::promise::{Promise, promise};
 use super::tracee::{Gone, INTERRUPT_SIGNAL, Resume, Stop, Tracee, send_interrupt};
 use super::{Process, fault};
 use crate::executor::run_woken;
+use crate::host::system::cpu_time_of;
 use crate::traits::Trap;
 
 /// Something to do with the stopped tracee; returns whom to wake for it.
@@ -61,6 +62,8 @@ pub(super) struct Guest {
     ran_ns: AtomicU64,
     /// Start of the current run, in nanoseconds from `epoch`; 0 if none.
     run_start_ns: AtomicU64,
+    /// The most that [`Guest::cpu_time`] has answered.
+    reported_ns: AtomicU64,
 }
 
 /// The guest that a thread traces, and its tracee.
@@ -86,6 +89,7 @@ impl Guest {
         tid: i32,
         vectors: Vectors,
     ) -> Result<Arc<Self>, Errno> {
+        process.guest_count.fetch_add(1, Ordering::Relaxed);
         let guest = Arc::new(Self {
             process,
             tid,
@@ -97,6 +101,7 @@ impl Guest {
             epoch: Instant::now(),
             ran_ns: AtomicU64::new(0),
             run_start_ns: AtomicU64::new(0),
+            reported_ns: AtomicU64::new(0),
         });
         let (setter, started) = promise();
         let own = guest.clone();
@@ -128,8 +133,11 @@ impl Guest {
             return Err(Errno::EAGAIN);
         }
         // Dropping this future ends the tracer.
-        let guard = ExitOnDrop(Some(guest));
-        started.await??;
+        let guard = ExitOnDrop(Some(guest.clone()));
+        started.await?.inspect_err(|_| {
+            // Not traced, it would wait in stub code forever.
+            guest.process.kill();
+        })?;
         guard.disarm().ok_or(Errno::ESRCH)
     }
 
@@ -303,18 +311,27 @@ impl Guest {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// How long guest code has been running: CPU time as long as the host has
-    /// CPUs to spare, more than that otherwise.
-    pub(super) fn run_time(&self) -> Duration {
+    /// CPU time of guest code. The host tells it of processes alone: of the
+    /// threads of a process with several it is the time that they have been
+    /// running, which is more if CPUs are scarce.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let alone = self.process.guest_count.load(Ordering::Relaxed) == 1;
+        let time = match cpu_time_of(self.process.pid) {
+            Ok(time) if alone => time,
+            _ => self.run_time(),
+        };
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let before_ns = self.reported_ns.fetch_max(time_ns, Ordering::Relaxed);
+        Duration::from_nanos(time_ns.max(before_ns))
+    }
+
+    fn run_time(&self) -> Duration {
         let current_ns = match self.run_start_ns.load(Ordering::Relaxed) {
             0 => 0,
             start_ns => self.now_ns().saturating_sub(start_ns),
         };
-        Duration::from_nanos(
-            self.ran_ns
-                .load(Ordering::Relaxed)
-                .saturating_add(current_ns),
-        )
+        let ran_ns = self.ran_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(ran_ns.saturating_add(current_ns))
     }
 }
 

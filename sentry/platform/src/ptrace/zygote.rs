@@ -2,6 +2,7 @@
 //! are clones of it or of each other.
 
 use std::arch::asm;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use syscall_tables::abi::Regs;
 use super::stub::{
     FILTER, NAME, NO_LIMIT, NO_SIGNAL_STACK, PAGE, ROOT, SCRATCH, STUB_BASE, STUB_END, USER_END,
 };
-use super::tracee::{RoutineEnd, Tracee, kill};
+use super::tracee::{RoutineEnd, Tracee, kill_child};
 use crate::xstate;
 
 /// Number of the socket on which stubs receive descriptors.
@@ -38,18 +39,15 @@ pub(super) fn create(
     socket: BorrowedFd<'_>,
 ) -> Result<(Tracee, HostVectorState), Errno> {
     let (pid, gadget) = fork_raw()?;
-    let mut zygote = match seize_new_child(pid) {
-        Ok(zygote) => zygote,
+    let mut zygote = seize_new_child(pid).inspect_err(|_| kill_child(pid))?;
+    let stripped = strip(&mut zygote, gadget, code_page, socket);
+    match stripped.and_then(|()| reset_vector_state(&mut zygote)) {
+        Ok(vector_state) => Ok((zygote, vector_state)),
         Err(err) => {
-            kill(pid);
-            return Err(err);
+            zygote.kill();
+            Err(err)
         }
-    };
-    strip(&mut zygote, gadget, code_page, socket).inspect_err(|_| {
-        kill(pid);
-    })?;
-    let vector_state = reset_vector_state(&mut zygote)?;
-    Ok((zygote, vector_state))
+    }
 }
 
 /// Forks with all signals blocked in the child. Returns the child's pid and
@@ -167,16 +165,13 @@ fn strip(
         libc::SYS_dup2,
         [fd_arg(socket), SOCKET_FD as u64, 0, 0, 0, 0],
     )?;
-    let calls: [(libc::c_long, [u64; 6]); 13] = [
+    unmap(zygote, STUB_END..USER_END)?;
+    unmap(zygote, 0..STUB_BASE)?;
+    let calls: [(libc::c_long, [u64; 6]); 11] = [
         (
             libc::SYS_close_range,
             [SOCKET_FD as u64 + 1, u64::from(u32::MAX), 0, 0, 0, 0],
         ),
-        (
-            libc::SYS_munmap,
-            [STUB_END, USER_END - STUB_END, 0, 0, 0, 0],
-        ),
-        (libc::SYS_munmap, [0, STUB_BASE, 0, 0, 0, 0]),
         (libc::SYS_sigaltstack, [NO_SIGNAL_STACK, 0, 0, 0, 0, 0]),
         (libc::SYS_set_robust_list, [0, 24, 0, 0, 0, 0]),
         (libc::SYS_set_tid_address, [0; 6]),
@@ -207,6 +202,27 @@ fn strip(
         zygote.call(number, args)?;
     }
     zygote.unblock_signals()?;
+    Ok(())
+}
+
+/// Unmaps what can be unmapped in `range`. Hosts may seal their own mappings
+/// (vDSO and its data), and refuse any range that contains one: these stay.
+fn unmap(zygote: &mut Tracee, range: Range<u64>) -> Result<(), Errno> {
+    let mut pending = vec![range];
+    while let Some(range) = pending.pop() {
+        let len_bytes = range.end - range.start;
+        let args = [range.start, len_bytes, 0, 0, 0, 0];
+        match zygote.call(libc::SYS_munmap, args) {
+            Ok(_) => {}
+            Err(Errno::EPERM) if len_bytes == PAGE => {}
+            Err(Errno::EPERM) => {
+                let middle = range.start + (len_bytes / 2).next_multiple_of(PAGE);
+                pending.push(range.start..middle);
+                pending.push(middle..range.end);
+            }
+            Err(err) => return Err(err),
+        }
+    }
     Ok(())
 }
 
