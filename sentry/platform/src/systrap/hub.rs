@@ -312,6 +312,9 @@ impl Hub {
                 std::hint::spin_loop();
             }
             if hub.attached.load(Ordering::SeqCst) || hub.closed.load(Ordering::SeqCst) {
+                // A worker may have said "nobody polls" before the store above.
+                hub.polling().swap(0, Ordering::SeqCst);
+                hub.kick();
                 return;
             }
             words.clear();

@@ -64,15 +64,14 @@ impl Reaper {
         bell: &Arc<Bell>,
     ) -> Result<(), Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (reaper, hub, bell) = (Arc::downgrade(self), hub.clone(), bell.clone());
+        // Keeps itself alive until all are reaped.
+        let (reaper, hub, bell) = (self.clone(), hub.clone(), bell.clone());
         let child = pidfd.clone();
         // Held until the watch is in the table, so that the callback finds it.
         let mut watches = self.watches.lock();
         let watch = Watch::new(pidfd.as_fd(), Readiness::READ, move |_| {
             hub.bury(&bell);
-            if sys::reap(child.as_fd())
-                && let Some(reaper) = reaper.upgrade()
-            {
+            if sys::reap(child.as_fd()) {
                 let watch = reaper.watches.lock().remove(&id);
                 drop(watch);
             }
