@@ -19,7 +19,7 @@ use crate::sync::Events;
 use crate::vfs::{FdFlags, File};
 
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
-const ADDR_NO_RANDOMIZE: u32 = 0x0040_0000;
+const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
 
 /// User code and data selectors, interrupts enabled.
 const USER_CS: u64 = 0x33;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use syscall_tables::Errno;
+use syscall_tables::abi::SecureBits;
 
 use super::{CapSet, Creds};
 use crate::vfs::{File, FileKind};
@@ -13,9 +14,11 @@ const S_ISGID: u32 = 0o2000;
 const S_IXGRP: u32 = 0o0010;
 
 /// `SECBIT_NOROOT`: uid 0 gives no capabilities at exec.
-pub const SECBIT_NOROOT: u32 = 1;
+pub const SECBIT_NOROOT: u32 = SecureBits::SECBIT_NOROOT.bits();
+/// `SECBIT_NO_SETUID_FIXUP`: uid changes leave capabilities alone.
+pub const SECBIT_NO_SETUID_FIXUP: u32 = SecureBits::SECBIT_NO_SETUID_FIXUP.bits();
 /// `SECBIT_KEEP_CAPS`.
-pub const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+pub const SECBIT_KEEP_CAPS: u32 = SecureBits::SECBIT_KEEP_CAPS.bits();
 
 /// Credentials after an `execve`.
 #[derive(Clone, Debug)]
