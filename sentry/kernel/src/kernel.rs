@@ -171,6 +171,19 @@ impl Kernel {
         .await;
     }
 
+    /// Memory that guests have in use, in bytes.
+    pub fn memory_used_bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let mut used = 0_u64;
+        for (_, task) in self.root_pid_ns.tasks() {
+            let mm = task.mm();
+            if seen.insert(mm.id()) {
+                used = used.saturating_add(mm.space.resident_bytes());
+            }
+        }
+        used
+    }
+
     /// Called when the last task of a process has exited.
     pub(crate) fn process_ended(&self, group: &Arc<ThreadGroup>) {
         let _ = group;

@@ -1,7 +1,10 @@
 //! User and group ids, capabilities.
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{_LINUX_CAPABILITY_VERSION_1, _LINUX_CAPABILITY_VERSION_2, _LINUX_CAPABILITY_VERSION_3, CapUserData, CapUserHeader};
+use syscall_tables::abi::{
+    _LINUX_CAPABILITY_VERSION_1, _LINUX_CAPABILITY_VERSION_2, _LINUX_CAPABILITY_VERSION_3,
+    CapUserData, CapUserHeader,
+};
 
 use crate::ctx::{Ctx, SysResult};
 use crate::task::exec_creds::{SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP};
@@ -331,7 +334,8 @@ async fn cap_words(
         _LINUX_CAPABILITY_VERSION_1 => Ok((header, 1)),
         _LINUX_CAPABILITY_VERSION_2 | _LINUX_CAPABILITY_VERSION_3 => Ok((header, 2)),
         _ => {
-            ctx.write(UserPtr::new(ptr.addr), &_LINUX_CAPABILITY_VERSION_3).await?;
+            ctx.write(UserPtr::new(ptr.addr), &_LINUX_CAPABILITY_VERSION_3)
+                .await?;
             Err(Errno::EINVAL)
         }
     }

@@ -4,11 +4,18 @@
 //! row of [`dispatch`]'s table ties a call of `syscall_tables` to one; keep
 //! it in the order of the numbers, one line per call.
 
+mod creds;
 mod epoll;
 mod exec;
+mod misc;
+mod namespace;
+mod pidfd;
 mod pipe;
 mod poll;
+mod prctl;
 mod process;
+mod rlimit;
+mod sched;
 mod signal;
 mod wait;
 
@@ -58,6 +65,7 @@ handlers! {
     RT_SIGRETURN => signal::rt_sigreturn,
     PIPE => pipe::pipe,
     SELECT => poll::select,
+    SCHED_YIELD => sched::sched_yield,
     PAUSE => signal::pause,
     GETPID => process::getpid,
     CLONE => process::clone,
@@ -67,19 +75,59 @@ handlers! {
     EXIT => process::exit,
     WAIT4 => wait::wait4,
     KILL => signal::kill,
+    UNAME => misc::uname,
+    GETRLIMIT => rlimit::getrlimit,
+    GETRUSAGE => rlimit::getrusage,
+    SYSINFO => misc::sysinfo,
+    TIMES => rlimit::times,
+    GETUID => creds::getuid,
+    GETGID => creds::getgid,
+    SETUID => creds::setuid,
+    SETGID => creds::setgid,
+    GETEUID => creds::geteuid,
+    GETEGID => creds::getegid,
     SETPGID => process::setpgid,
     GETPPID => process::getppid,
     GETPGRP => process::getpgrp,
     SETSID => process::setsid,
+    SETREUID => creds::setreuid,
+    SETREGID => creds::setregid,
+    GETGROUPS => creds::getgroups,
+    SETGROUPS => creds::setgroups,
+    SETRESUID => creds::setresuid,
+    GETRESUID => creds::getresuid,
+    SETRESGID => creds::setresgid,
+    GETRESGID => creds::getresgid,
     GETPGID => process::getpgid,
+    SETFSUID => creds::setfsuid,
+    SETFSGID => creds::setfsgid,
     GETSID => process::getsid,
+    CAPGET => creds::capget,
+    CAPSET => creds::capset,
     RT_SIGPENDING => signal::rt_sigpending,
     RT_SIGTIMEDWAIT => signal::rt_sigtimedwait,
     RT_SIGQUEUEINFO => signal::rt_sigqueueinfo,
     RT_SIGSUSPEND => signal::rt_sigsuspend,
     SIGALTSTACK => signal::sigaltstack,
+    PERSONALITY => prctl::personality,
+    GETPRIORITY => sched::getpriority,
+    SETPRIORITY => sched::setpriority,
+    SCHED_SETPARAM => sched::sched_setparam,
+    SCHED_GETPARAM => sched::sched_getparam,
+    SCHED_SETSCHEDULER => sched::sched_setscheduler,
+    SCHED_GETSCHEDULER => sched::sched_getscheduler,
+    SCHED_GET_PRIORITY_MAX => sched::sched_get_priority_max,
+    SCHED_GET_PRIORITY_MIN => sched::sched_get_priority_min,
+    SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval,
+    PRCTL => prctl::prctl,
+    ARCH_PRCTL => prctl::arch_prctl,
+    SETRLIMIT => rlimit::setrlimit,
+    SETHOSTNAME => misc::sethostname,
+    SETDOMAINNAME => misc::setdomainname,
     GETTID => process::gettid,
     TKILL => signal::tkill,
+    SCHED_SETAFFINITY => sched::sched_setaffinity,
+    SCHED_GETAFFINITY => sched::sched_getaffinity,
     EPOLL_CREATE => epoll::epoll_create,
     SET_TID_ADDRESS => process::set_tid_address,
     EXIT_GROUP => process::exit_group,
@@ -87,16 +135,29 @@ handlers! {
     EPOLL_CTL => epoll::epoll_ctl,
     TGKILL => signal::tgkill,
     WAITID => wait::waitid,
+    IOPRIO_SET => sched::ioprio_set,
+    IOPRIO_GET => sched::ioprio_get,
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
+    UNSHARE => namespace::unshare,
     EPOLL_PWAIT => epoll::epoll_pwait,
     EVENTFD => pipe::eventfd,
     EVENTFD2 => pipe::eventfd2,
     EPOLL_CREATE1 => epoll::epoll_create1,
     PIPE2 => pipe::pipe2,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
+    PRLIMIT64 => rlimit::prlimit64,
+    GETCPU => misc::getcpu,
+    KCMP => misc::kcmp,
+    SCHED_SETATTR => sched::sched_setattr,
+    SCHED_GETATTR => sched::sched_getattr,
+    GETRANDOM => misc::getrandom,
     EXECVEAT => exec::execveat,
+    MEMBARRIER => misc::membarrier,
+    PIDFD_SEND_SIGNAL => pidfd::pidfd_send_signal,
+    PIDFD_OPEN => pidfd::pidfd_open,
     CLONE3 => process::clone3,
+    PIDFD_GETFD => pidfd::pidfd_getfd,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
 }
 

@@ -17,12 +17,7 @@ use crate::user::Args;
 const NR_OPEN: u64 = 1 << 20;
 
 /// Changes a limit of `group` by the rules of `setrlimit(2)`.
-fn change(
-    group: &ThreadGroup,
-    creds: &Creds,
-    resource: u32,
-    new: Rlimit,
-) -> Result<(), Errno> {
+fn change(group: &ThreadGroup, creds: &Creds, resource: u32, new: Rlimit) -> Result<(), Errno> {
     if new.rlim_cur > new.rlim_max {
         return Err(Errno::EINVAL);
     }

@@ -238,8 +238,11 @@ pub async fn sched_getattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             ..SchedAttr::default()
         }
     };
-    ctx.write_bytes(args.raw(1), attr.as_bytes().get(..filled).unwrap_or_default())
-        .await?;
+    ctx.write_bytes(
+        args.raw(1),
+        attr.as_bytes().get(..filled).unwrap_or_default(),
+    )
+    .await?;
     Ok(0)
 }
 

@@ -29,7 +29,7 @@ const NEW_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWTIME);
 
 /// Namespaces that don't exist here.
-const UNSUPPORTED: CloneFlags = CloneFlags::CLONE_NEWTIME;
+const UNSUPPORTED: CloneFlags = CloneFlags::CLONE_NEWTIME.union(CloneFlags::CLONE_NEWNET);
 
 /// What a clone call asks for.
 #[derive(Clone, Debug, Default)]
@@ -203,9 +203,6 @@ pub(crate) fn new_namespaces(
     }
     if flags.contains(CloneFlags::CLONE_NEWCGROUP) {
         new.cgroup_id = kernel.new_namespace_id();
-    }
-    if flags.contains(CloneFlags::CLONE_NEWNET) {
-        new.net_id = kernel.new_namespace_id();
     }
     let fs = if flags.contains(CloneFlags::CLONE_NEWNS) {
         crate::vfs::FsContext::new(kernel.vfs.clone_namespace(&fs.state.read().clone())?)

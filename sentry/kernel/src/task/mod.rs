@@ -29,6 +29,7 @@ mod task;
 mod thread_group;
 mod user_ns;
 
+pub mod access;
 pub mod clone;
 pub mod exec;
 pub mod exec_creds;
