@@ -5,18 +5,22 @@
 //! it in the order of the numbers, one line per call.
 
 mod creds;
+mod directory;
 mod epoll;
 mod exec;
 mod misc;
 mod namespace;
+mod open;
 mod pidfd;
 mod pipe;
 mod poll;
 mod prctl;
 mod process;
+mod read_write;
 mod rlimit;
 mod sched;
 mod signal;
+mod stat;
 mod wait;
 
 use syscall_tables::Errno;
@@ -59,13 +63,28 @@ fn unimplemented_call(ctx: &Ctx<'_>, number: u64) -> SysResult {
 }
 
 handlers! {
+    READ => read_write::read,
+    WRITE => read_write::write,
+    OPEN => open::open,
+    CLOSE => open::close,
+    STAT => stat::stat,
+    FSTAT => stat::fstat,
+    LSTAT => stat::lstat,
     POLL => poll::poll,
+    LSEEK => read_write::lseek,
     RT_SIGACTION => signal::rt_sigaction,
     RT_SIGPROCMASK => signal::rt_sigprocmask,
     RT_SIGRETURN => signal::rt_sigreturn,
+    PREAD64 => read_write::pread64,
+    PWRITE64 => read_write::pwrite64,
+    READV => read_write::readv,
+    WRITEV => read_write::writev,
+    ACCESS => stat::access,
     PIPE => pipe::pipe,
     SELECT => poll::select,
     SCHED_YIELD => sched::sched_yield,
+    DUP => open::dup,
+    DUP2 => open::dup2,
     PAUSE => signal::pause,
     GETPID => process::getpid,
     CLONE => process::clone,
@@ -76,6 +95,18 @@ handlers! {
     WAIT4 => wait::wait4,
     KILL => signal::kill,
     UNAME => misc::uname,
+    GETDENTS => directory::getdents,
+    GETCWD => directory::getcwd,
+    CHDIR => directory::chdir,
+    FCHDIR => directory::fchdir,
+    RENAME => directory::rename,
+    MKDIR => directory::mkdir,
+    RMDIR => directory::rmdir,
+    CREAT => open::creat,
+    LINK => directory::link,
+    UNLINK => directory::unlink,
+    SYMLINK => directory::symlink,
+    READLINK => stat::readlink,
     GETRLIMIT => rlimit::getrlimit,
     GETRUSAGE => rlimit::getrusage,
     SYSINFO => misc::sysinfo,
@@ -109,7 +140,11 @@ handlers! {
     RT_SIGQUEUEINFO => signal::rt_sigqueueinfo,
     RT_SIGSUSPEND => signal::rt_sigsuspend,
     SIGALTSTACK => signal::sigaltstack,
+    MKNOD => directory::mknod,
     PERSONALITY => prctl::personality,
+    USTAT => stat::ustat,
+    STATFS => stat::statfs,
+    FSTATFS => stat::fstatfs,
     GETPRIORITY => sched::getpriority,
     SETPRIORITY => sched::setpriority,
     SCHED_SETPARAM => sched::sched_setparam,
@@ -122,6 +157,7 @@ handlers! {
     PRCTL => prctl::prctl,
     ARCH_PRCTL => prctl::arch_prctl,
     SETRLIMIT => rlimit::setrlimit,
+    CHROOT => directory::chroot,
     SETHOSTNAME => misc::sethostname,
     SETDOMAINNAME => misc::setdomainname,
     GETTID => process::gettid,
@@ -129,6 +165,7 @@ handlers! {
     SCHED_SETAFFINITY => sched::sched_setaffinity,
     SCHED_GETAFFINITY => sched::sched_getaffinity,
     EPOLL_CREATE => epoll::epoll_create,
+    GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
     EXIT_GROUP => process::exit_group,
     EPOLL_WAIT => epoll::epoll_wait,
@@ -137,6 +174,16 @@ handlers! {
     WAITID => wait::waitid,
     IOPRIO_SET => sched::ioprio_set,
     IOPRIO_GET => sched::ioprio_get,
+    OPENAT => open::openat,
+    MKDIRAT => directory::mkdirat,
+    MKNODAT => directory::mknodat,
+    NEWFSTATAT => stat::newfstatat,
+    UNLINKAT => directory::unlinkat,
+    RENAMEAT => directory::renameat,
+    LINKAT => directory::linkat,
+    SYMLINKAT => directory::symlinkat,
+    READLINKAT => stat::readlinkat,
+    FACCESSAT => stat::faccessat,
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
     UNSHARE => namespace::unshare,
@@ -144,20 +191,30 @@ handlers! {
     EVENTFD => pipe::eventfd,
     EVENTFD2 => pipe::eventfd2,
     EPOLL_CREATE1 => epoll::epoll_create1,
+    DUP3 => open::dup3,
     PIPE2 => pipe::pipe2,
+    PREADV => read_write::preadv,
+    PWRITEV => read_write::pwritev,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
     PRLIMIT64 => rlimit::prlimit64,
     GETCPU => misc::getcpu,
     KCMP => misc::kcmp,
     SCHED_SETATTR => sched::sched_setattr,
     SCHED_GETATTR => sched::sched_getattr,
+    RENAMEAT2 => directory::renameat2,
     GETRANDOM => misc::getrandom,
     EXECVEAT => exec::execveat,
     MEMBARRIER => misc::membarrier,
+    PREADV2 => read_write::preadv2,
+    PWRITEV2 => read_write::pwritev2,
+    STATX => stat::statx,
     PIDFD_SEND_SIGNAL => pidfd::pidfd_send_signal,
     PIDFD_OPEN => pidfd::pidfd_open,
     CLONE3 => process::clone3,
+    CLOSE_RANGE => open::close_range,
+    OPENAT2 => open::openat2,
     PIDFD_GETFD => pidfd::pidfd_getfd,
+    FACCESSAT2 => stat::faccessat2,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
 }
 

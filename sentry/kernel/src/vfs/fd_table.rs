@@ -2,12 +2,13 @@
 //!
 //! Locks: the table's lock is a leaf; files are dropped outside it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 use parking_lot::RwLock;
 use syscall_tables::Errno;
 
+use super::locks::{LockManager, LockOwner};
 use super::{File, StatusFlags};
 
 /// A file descriptor number, not negative.
@@ -28,10 +29,19 @@ struct Slot {
     flags: FdFlags,
 }
 
+#[derive(Default)]
+struct Slots {
+    list: Vec<Option<Slot>>,
+    /// No descriptor below this one is free.
+    least_free: usize,
+}
+
 /// A descriptor table, shared by tasks cloned with `CLONE_FILES`.
 #[derive(Default)]
 pub struct FdTable {
-    slots: RwLock<Vec<Option<Slot>>>,
+    slots: RwLock<Slots>,
+    /// Where processes with this table have held POSIX locks.
+    locks: OnceLock<Arc<LockManager>>,
 }
 
 impl FdTable {
@@ -57,7 +67,7 @@ impl FdTable {
     pub fn get_with_flags(&self, fd: Fd) -> Result<(Arc<File>, FdFlags), Errno> {
         let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         let slots = self.slots.read();
-        let slot = slots.get(index).and_then(Option::as_ref);
+        let slot = slots.list.get(index).and_then(Option::as_ref);
         slot.map(|slot| (slot.file.clone(), slot.flags))
             .ok_or(Errno::EBADF)
     }
@@ -72,19 +82,34 @@ impl FdTable {
         limit: u64,
     ) -> Result<Fd, Errno> {
         let mut slots = self.slots.write();
-        let free = (least..).find(|&at| slots.get(at).is_none_or(Option::is_none));
+        let from = least.max(slots.least_free);
+        let free = (from..).find(|&at| slots.list.get(at).is_none_or(Option::is_none));
         let index = free.ok_or(Errno::EMFILE)?;
         if index as u64 >= limit {
             return Err(Errno::EMFILE);
         }
         let fd = Fd(i32::try_from(index).map_err(|_| Errno::EMFILE)?);
-        if slots.len() <= index {
-            slots.resize(index + 1, None);
+        if slots.list.len() <= index {
+            slots.list.resize(index + 1, None);
         }
-        if let Some(slot) = slots.get_mut(index) {
+        if let Some(slot) = slots.list.get_mut(index) {
             *slot = Some(Slot { file, flags });
         }
+        if least <= slots.least_free {
+            slots.least_free = index + 1;
+        }
         Ok(fd)
+    }
+
+    /// `EMFILE` if no descriptor below `limit` is free.
+    pub fn check_room(&self, limit: u64) -> Result<(), Errno> {
+        let slots = self.slots.read();
+        let free = |at: &usize| slots.list.get(*at).is_none_or(Option::is_none);
+        let index = (slots.least_free..).find(free).ok_or(Errno::EMFILE)?;
+        if index as u64 >= limit {
+            return Err(Errno::EMFILE);
+        }
+        Ok(())
     }
 
     /// Puts `file` at exactly `fd` (`dup2`), answering what was there.
@@ -100,17 +125,17 @@ impl FdTable {
             return Err(Errno::EBADF);
         }
         let mut slots = self.slots.write();
-        if slots.len() <= index {
-            slots.resize(index + 1, None);
+        if slots.list.len() <= index {
+            slots.list.resize(index + 1, None);
         }
-        let slot = slots.get_mut(index).ok_or(Errno::EBADF)?;
+        let slot = slots.list.get_mut(index).ok_or(Errno::EBADF)?;
         Ok(slot.replace(Slot { file, flags }).map(|old| old.file))
     }
 
     pub fn set_flags(&self, fd: Fd, flags: FdFlags) -> Result<(), Errno> {
         let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.write();
-        let slot = slots.get_mut(index).and_then(Option::as_mut);
+        let slot = slots.list.get_mut(index).and_then(Option::as_mut);
         slot.ok_or(Errno::EBADF)?.flags = flags;
         Ok(())
     }
@@ -119,16 +144,19 @@ impl FdTable {
     pub fn remove(&self, fd: Fd) -> Result<Arc<File>, Errno> {
         let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.write();
-        let slot = slots.get_mut(index).and_then(Option::take);
-        slot.map(|slot| slot.file).ok_or(Errno::EBADF)
+        let slot = slots.list.get_mut(index).and_then(Option::take);
+        let file = slot.map(|slot| slot.file).ok_or(Errno::EBADF)?;
+        slots.least_free = slots.least_free.min(index);
+        Ok(file)
     }
 
     /// Takes out all files whose descriptor and flags satisfy `choose`
     /// (`execve`, `close_range`, exit).
     pub fn remove_where(&self, mut choose: impl FnMut(Fd, FdFlags) -> bool) -> Vec<Arc<File>> {
         let mut slots = self.slots.write();
+        let slots = &mut *slots;
         let mut removed = Vec::new();
-        for (index, slot) in slots.iter_mut().enumerate() {
+        for (index, slot) in slots.list.iter_mut().enumerate() {
             let Ok(number) = i32::try_from(index) else {
                 break;
             };
@@ -138,6 +166,7 @@ impl FdTable {
                 && let Some(slot) = slot.take()
             {
                 removed.push(slot.file);
+                slots.least_free = slots.least_free.min(index);
             }
         }
         removed
@@ -145,15 +174,20 @@ impl FdTable {
 
     /// A copy with the same files (`fork`, `unshare(CLONE_FILES)`).
     pub fn duplicate(&self) -> Self {
+        let slots = self.slots.read();
         Self {
-            slots: RwLock::new(self.slots.read().clone()),
+            slots: RwLock::new(Slots {
+                list: slots.list.clone(),
+                least_free: slots.least_free,
+            }),
+            locks: OnceLock::new(),
         }
     }
 
     /// All open descriptors in order.
     pub fn list(&self) -> Vec<(Fd, Arc<File>, FdFlags)> {
         let slots = self.slots.read();
-        let numbered = slots.iter().enumerate();
+        let numbered = slots.list.iter().enumerate();
         numbered
             .filter_map(|(index, slot)| {
                 let slot = slot.as_ref()?;
@@ -161,5 +195,30 @@ impl FdTable {
                 Some((Fd(number), slot.file.clone(), slot.flags))
             })
             .collect()
+    }
+
+    /// Lets POSIX locks of this table end with it.
+    pub fn note_locks(&self, manager: &Arc<LockManager>) {
+        let _ = self.locks.set(manager.clone());
+    }
+
+    /// To be called for each descriptor closed: closes `file` as far as this
+    /// table is concerned. POSIX locks on its inode go, whatever descriptor
+    /// they were made through.
+    pub fn close_file(&self, file: &File) -> Result<(), Errno> {
+        if let Some(locks) = self.locks.get()
+            && let Ok(key) = file.lock_key()
+        {
+            locks.unset(key, LockOwner::of_table(self), 0, u64::MAX);
+        }
+        file.ops.flush(file)
+    }
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        if let Some(locks) = self.locks.get() {
+            locks.release_owner(LockOwner::of_table(self));
+        }
     }
 }

@@ -1,57 +1,71 @@
 //! FIFOs named in a file system: which pipe is behind an inode.
 //!
-//! The pipe code registers how to make one; all opens of the same inode share
-//! the pipe until the last end is closed.
+//! All opens of the same inode share a pipe until the last end is closed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use syscall_tables::Errno;
 
-use super::{FileOps, InodeRef, OpenRequest};
+use super::{FileOps, InodeRef, OpenMode, OpenRequest, Timestamp};
+use crate::fs::pipe::Pipe;
 use crate::sync::WaitQueue;
+use crate::task::Creds;
 
-/// The pipe behind a FIFO.
-pub trait FifoPipe: Send + Sync {
-    /// Adds an end as `fifo(7)` says: reading, writing or both. A blocking
-    /// open that has to wait for the other side answers with what it waits
-    /// for; `ENXIO` for a non-blocking writer without reader.
-    fn open_end(self: Arc<Self>, request: &OpenRequest) -> Result<FifoEnd, Errno>;
-}
-
-/// An end that [`FifoPipe::open_end`] has added. Dropping `ops` removes it.
+/// An end of a FIFO. Dropping its file removes it.
 pub struct FifoEnd {
     pub ops: Arc<dyn FileOps>,
-    pub wait: Option<Box<dyn PeerWait>>,
+    /// What a blocking open waits for.
+    pub wait: Option<PeerWait>,
 }
 
 /// A wait for the other side of a FIFO.
-pub trait PeerWait: Send + Sync {
-    /// `EAGAIN` until the other side has been opened once since.
-    fn attempt(&self) -> Result<(), Errno>;
-    fn queue(&self) -> &WaitQueue;
+pub struct PeerWait {
+    pipe: Arc<Pipe>,
+    /// The side waited for and how often it had been opened before.
+    side: OpenMode,
+    seen: u64,
 }
 
-/// Makes a pipe without ends.
-pub type PipeFactory = Box<dyn Fn() -> Arc<dyn FifoPipe> + Send + Sync>;
+impl PeerWait {
+    /// `EAGAIN` until the other side has been opened once since.
+    pub fn attempt(&self) -> Result<(), Errno> {
+        if opens(&self.pipe, self.side) == self.seen {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    pub fn queue(&self) -> &WaitQueue {
+        self.pipe.queue()
+    }
+}
+
+fn opens(pipe: &Pipe, side: OpenMode) -> u64 {
+    let (readers, writers) = pipe.opens();
+    if side == OpenMode::READ {
+        readers
+    } else {
+        writers
+    }
+}
 
 /// Pipes by device and inode number.
 #[derive(Default)]
 pub struct FifoRegistry {
-    factory: OnceLock<PipeFactory>,
-    pipes: Mutex<HashMap<(u64, u64), Weak<dyn FifoPipe>>>,
+    pipes: Mutex<HashMap<(u64, u64), Weak<Pipe>>>,
 }
 
 impl FifoRegistry {
-    /// Tells how to make pipes; the first caller wins.
-    pub fn set_factory(&self, factory: PipeFactory) {
-        let _ = self.factory.set(factory);
-    }
-
-    /// Opens an end of the FIFO `inode`.
-    pub fn open(&self, inode: &InodeRef, request: &OpenRequest) -> Result<FifoEnd, Errno> {
-        let factory = self.factory.get().ok_or(Errno::ENXIO)?;
+    /// Opens an end of the FIFO `inode` as `fifo(7)` says; `ENXIO` for a
+    /// non-blocking writer without reader.
+    pub fn open(
+        &self,
+        inode: &InodeRef,
+        request: &OpenRequest,
+        creds: &Creds,
+    ) -> Result<FifoEnd, Errno> {
         let attr = inode.attr()?;
         let key = (attr.dev, attr.ino);
         let pipe = {
@@ -60,12 +74,30 @@ impl FifoRegistry {
                 Some(pipe) => pipe,
                 None => {
                     pipes.retain(|_, pipe| pipe.strong_count() != 0);
-                    let pipe = factory();
+                    let pipe = Pipe::new(creds, Timestamp::now());
                     pipes.insert(key, Arc::downgrade(&pipe));
                     pipe
                 }
             }
         };
-        pipe.open_end(request)
+        let (readers, writers) = pipe.ends();
+        let (mode, side, peers) = match (request.read, request.write) {
+            (true, true) => (OpenMode::READ | OpenMode::WRITE, None, 0),
+            (false, true) => (OpenMode::WRITE, Some(OpenMode::READ), readers),
+            _ => (OpenMode::READ, Some(OpenMode::WRITE), writers),
+        };
+        if mode == OpenMode::WRITE && request.nonblock && peers == 0 {
+            return Err(Errno::ENXIO);
+        }
+        let side = side.filter(|_| !request.nonblock && peers == 0);
+        let wait = side.map(|side| PeerWait {
+            seen: opens(&pipe, side),
+            pipe: pipe.clone(),
+            side,
+        });
+        Ok(FifoEnd {
+            ops: pipe.open(mode),
+            wait,
+        })
     }
 }

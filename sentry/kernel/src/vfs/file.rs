@@ -4,14 +4,16 @@
 
 use std::any::Any;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bitflags::bitflags;
 use parking_lot::Mutex;
 use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
+use super::locks::{InodeKey, LockManager, LockOwner};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, WaitQueue};
@@ -94,6 +96,12 @@ pub trait FileOps: Any + Send + Sync {
     /// Gives back bytes that `read` took but that could not be stored to the
     /// guest; only streams need it.
     fn unread(&self, _file: &File, _bytes: &[u8]) {}
+
+    /// How long `read` (or `write`) waits, where the file has a limit of its
+    /// own (`SO_RCVTIMEO`, `SO_SNDTIMEO`); the wait then ends in `EAGAIN`.
+    fn io_timeout(&self, _mode: OpenMode) -> Option<Duration> {
+        None
+    }
 
     /// Whether the file has a position (`lseek`, `pread`).
     fn is_seekable(&self) -> bool {
@@ -206,6 +214,8 @@ pub struct File {
     pub position: Mutex<u64>,
     /// `F_SETOWN`/`F_SETSIG` state, raw: signal and owner.
     pub owner: Mutex<FileOwner>,
+    /// Where this description has held locks.
+    locks: OnceLock<Arc<LockManager>>,
 }
 
 /// Who gets `SIGIO` of a file.
@@ -232,6 +242,7 @@ impl File {
             status: AtomicU32::new(status.bits()),
             position: Mutex::new(0),
             owner: Mutex::default(),
+            locks: OnceLock::new(),
         })
     }
 
@@ -252,6 +263,17 @@ impl File {
     pub fn downcast<T: FileOps>(&self) -> Option<&T> {
         let ops: &dyn Any = self.ops.as_ref();
         ops.downcast_ref()
+    }
+
+    /// What file locks know its inode by.
+    pub fn lock_key(&self) -> Result<InodeKey, Errno> {
+        let attr = self.attr()?;
+        Ok((attr.dev, attr.ino))
+    }
+
+    /// Lets locks owned by this description end with it.
+    pub fn note_locks(&self, manager: &Arc<LockManager>) {
+        let _ = self.locks.set(manager.clone());
     }
 
     /// Whether a read through this file is to set the access time, given the
@@ -282,6 +304,9 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if let Some(locks) = self.locks.get() {
+            locks.release_owner(LockOwner::of_file(self));
+        }
         // `release` takes the description by reference: it is still whole.
         let ops = self.ops.clone();
         ops.release(self);

@@ -14,6 +14,9 @@
 //! | `names.rs` | making, removing and renaming names |
 //! | `open.rs` | opening by path |
 //! | `device.rs`, `fifo.rs` | what device nodes and FIFOs open |
+//! | `locks.rs` | `flock` and record locks |
+//! | `notify.rs` | watches of inodes (inotify) |
+//! | `buffers.rs` | pooled kernel buffers |
 //! | `state.rs` | [`Vfs`]: what all tasks share of this |
 //!
 //! File system code is synchronous: it may block its worker in a short host
@@ -25,16 +28,19 @@
 //! Locks, outermost first: mount lock, rename lock, a directory's `dir_lock`,
 //! locks of file systems; see `dentry.rs` for those of dentries.
 
+pub mod buffers;
 mod dentry;
 pub mod device;
 mod fd_table;
 pub mod fifo;
 mod file;
 mod inode;
+pub mod locks;
 mod mount;
 mod mount_ns;
 pub mod mountinfo;
 mod names;
+pub mod notify;
 pub mod open;
 pub mod path;
 pub mod perm;

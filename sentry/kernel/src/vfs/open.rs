@@ -42,7 +42,7 @@ pub struct Opened {
     /// The file did not exist before.
     pub created: bool,
     /// Wait for this before `file` goes to the guest.
-    pub wait: Option<Box<dyn PeerWait>>,
+    pub wait: Option<PeerWait>,
 }
 
 /// Who opens. Without a task devices can't be opened.
@@ -302,7 +302,7 @@ impl Opener<'_> {
         let ops = match kind {
             _ if path.is_anonymous() => inode.open(&request)?,
             FileKind::Fifo => {
-                let end = self.vfs.fifos.open(&inode, &request)?;
+                let end = self.vfs.fifos.open(&inode, &request, self.creds)?;
                 wait = end.wait;
                 end.ops
             }
@@ -387,7 +387,7 @@ fn truncate_for_open(path: &VfsPath, creds: &Creds) -> Result<(), Errno> {
         ..SetAttr::default()
     };
     let stripped = perm::without_set_id(attr.perm);
-    if stripped != attr.perm && !creds.has(CapSet::FSETID) {
+    if stripped != attr.perm && !perm::capable(&attr, creds, CapSet::FSETID) {
         changes.perm = Some(stripped);
     }
     inode.set_attr(&changes)

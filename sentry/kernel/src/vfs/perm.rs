@@ -22,6 +22,17 @@ pub const S_ISUID: u32 = 0o4000;
 pub const S_ISGID: u32 = 0o2000;
 pub const S_ISVTX: u32 = 0o1000;
 
+/// Whether a capability counts for an inode with these attributes: it is
+/// effective in the caller's user namespace, and that maps both owners.
+pub fn capable(attr: &Attr, creds: &Creds, capability: CapSet) -> bool {
+    if !creds.has_own(capability) {
+        return false;
+    }
+    creds.user_ns.level == 0
+        || (creds.user_ns.uid_from_kernel(attr.uid).is_some()
+            && creds.user_ns.gid_from_kernel(attr.gid).is_some())
+}
+
 /// Checks `wanted` against mode bits and capabilities; `EACCES`.
 pub fn check(attr: &Attr, creds: &Creds, wanted: Access) -> Result<(), Errno> {
     let shift = if creds.fsuid == attr.uid {
@@ -36,18 +47,19 @@ pub fn check(attr: &Attr, creds: &Creds, wanted: Access) -> Result<(), Errno> {
         return Ok(());
     }
     if attr.kind == FileKind::Directory {
-        if creds.has(CapSet::DAC_OVERRIDE)
-            || (!wanted.contains(Access::WRITE) && creds.has(CapSet::DAC_READ_SEARCH))
+        if capable(attr, creds, CapSet::DAC_OVERRIDE)
+            || (!wanted.contains(Access::WRITE) && capable(attr, creds, CapSet::DAC_READ_SEARCH))
         {
             return Ok(());
         }
         return Err(Errno::EACCES);
     }
-    if wanted == Access::READ && creds.has(CapSet::DAC_READ_SEARCH) {
+    if wanted == Access::READ && capable(attr, creds, CapSet::DAC_READ_SEARCH) {
         return Ok(());
     }
     let executable = attr.perm & 0o111 != 0;
-    if (!wanted.contains(Access::EXEC) || executable) && creds.has(CapSet::DAC_OVERRIDE) {
+    if (!wanted.contains(Access::EXEC) || executable) && capable(attr, creds, CapSet::DAC_OVERRIDE)
+    {
         return Ok(());
     }
     Err(Errno::EACCES)
@@ -72,7 +84,7 @@ fn is_file_data(kind: FileKind) -> bool {
 
 /// Whether the caller owns the inode or may act as if; else `EPERM`.
 pub fn check_owner(attr: &Attr, creds: &Creds) -> Result<(), Errno> {
-    if creds.fsuid == attr.uid || creds.has(CapSet::FOWNER) {
+    if creds.fsuid == attr.uid || capable(attr, creds, CapSet::FOWNER) {
         Ok(())
     } else {
         Err(Errno::EPERM)
@@ -93,7 +105,7 @@ pub fn check_sticky(dir: &Attr, victim: &InodeRef, creds: &Creds) -> Result<(), 
         return Ok(());
     }
     let victim = victim.attr()?;
-    if creds.fsuid == victim.uid || creds.has(CapSet::FOWNER) {
+    if creds.fsuid == victim.uid || capable(&victim, creds, CapSet::FOWNER) {
         Ok(())
     } else {
         Err(Errno::EPERM)

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use syscall_tables::Errno;
 
+use super::buffers::BufferPool;
 use super::dentry::DentryCache;
 use super::device::DeviceRegistry;
 use super::fifo::FifoRegistry;
+use super::locks::LockManager;
 use super::mount::Superblock;
+use super::notify::Watches;
 use super::{FileSystem, VfsPath};
 use crate::task::Creds;
 
@@ -33,6 +36,9 @@ pub struct Vfs {
     /// What `size=50%` of a tmpfs counts from.
     memory_bytes: AtomicU64,
     pub fifos: FifoRegistry,
+    pub locks: Arc<LockManager>,
+    pub buffers: BufferPool,
+    pub watches: Watches,
     pub(super) mount_lock: Mutex<()>,
     /// Held while two directories are locked.
     pub(super) rename_lock: Mutex<()>,
@@ -87,6 +93,9 @@ impl Vfs {
             next_minor: AtomicU64::new(FIRST_ANONYMOUS_MINOR),
             memory_bytes: AtomicU64::new(4 << 30),
             fifos: FifoRegistry::default(),
+            locks: LockManager::new(),
+            buffers: BufferPool::default(),
+            watches: Watches::default(),
             mount_lock: Mutex::new(()),
             rename_lock: Mutex::new(()),
         };

@@ -49,26 +49,12 @@ pub enum InstallError {
 
 /// Confines all threads of this process, present and future.
 ///
-/// The process must have called [`prepare_allocator`] while it had one thread.
-///
 /// # Errors
 /// If the host refuses. The caller must not go on then.
 pub fn install(platform: PlatformKind, network: NetworkKind) -> Result<(), InstallError> {
     let program = compile(platform, network)?;
-    prepare_allocator();
     apply_filter_all_threads(&program)?;
     Ok(())
-}
-
-/// Keeps the C library's allocator from opening files later: it reads the
-/// number of CPUs from /sys and the overcommit policy from /proc once it has
-/// more than its main arena. With that alone the sentry is also smaller.
-///
-/// Call it before the process has a second thread; threads that have an arena
-/// of their own by then keep it.
-pub fn prepare_allocator() {
-    // SAFETY: sets a number of the allocator under its own lock.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 fn entries(platform: PlatformKind, network: NetworkKind) -> impl Iterator<Item = &'static Allow> {
