@@ -32,6 +32,8 @@ pub mod signal;
 pub mod sync;
 pub mod syscalls;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod tty;
 pub mod user;

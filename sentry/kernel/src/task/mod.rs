@@ -26,6 +26,8 @@ pub mod sched;
     reason = "the file is named after its subject"
 )]
 mod task;
+#[cfg(test)]
+mod tests;
 mod thread_group;
 mod user_ns;
 
