@@ -347,12 +347,13 @@ unsafe fn close_range_cloexec() {
     err!(libc::EBADF, libc::fcntl(109, libc::F_GETFD));
 }
 
-/// A mask line of the helper's signal report, without the bits that the
-/// language runtime sets itself (SIGPIPE ignored; SIGSEGV, SIGBUS caught).
+/// A mask line of the helper's signal report, without the bits that language
+/// runtimes set themselves (SIGPIPE ignored; SIGSEGV, SIGBUS caught; 32 and 33
+/// belong to the threads library).
 fn mask(report: &str, key: &str) -> u64 {
     let line = report.lines().find(|l| l.starts_with(key)).unwrap_or("");
     let value = u64::from_str_radix(line.rsplit('\t').next().unwrap_or("").trim(), 16).unwrap_or(u64::MAX);
-    value & !((1 << (libc::SIGPIPE - 1)) | (1 << (libc::SIGSEGV - 1)) | (1 << (libc::SIGBUS - 1)))
+    value & !((3 << 31) | (1 << (libc::SIGPIPE - 1)) | (1 << (libc::SIGSEGV - 1)) | (1 << (libc::SIGBUS - 1)))
 }
 
 extern "C" fn ignore(_: i32) {}

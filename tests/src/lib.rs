@@ -1,2 +1,4 @@
 //! Integration tests: guest programs in `guest/`, real programs in
 //! `programs/`, and the runner that drives them natively and in sandboxes.
+
+pub mod runner;

@@ -1,1 +1,61 @@
-fn main() {}
+//! Runs all groups and prints one summary line; see `tests/run`.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use tests::runner::guest::Results;
+use tests::runner::known::Known;
+use tests::runner::options::Options;
+use tests::runner::pool::{self, Job};
+use tests::runner::tally::Tally;
+use tests::runner::{guest, programs, unit};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("run-tests: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<bool, String> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let known = Known::load(&options.source.join("known-failures.txt"))?;
+    let tally = Tally::new(known, options.verbose);
+    let names = guest::list(&options)?;
+    let scripts = programs::list(&options)?;
+    let native = Mutex::new(Results::new());
+
+    if options.group("unit") && !options.native_only {
+        println!("== unit tests");
+        unit::run(&options, &tally);
+    }
+    println!("== native");
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    if options.group("guest") || options.group("native") {
+        jobs.extend(guest::jobs(&options, &tally, &names, "native", &native));
+    }
+    if options.group("programs") || options.group("native") {
+        jobs.extend(programs::jobs(&options, &tally, &scripts, "native", &native));
+    }
+    pool::run_all(jobs, options.jobs);
+
+    if !options.native_only {
+        for platform in &options.platforms {
+            println!("== {platform}");
+            let mut jobs: Vec<Job<'_>> = Vec::new();
+            if options.group("programs") {
+                jobs.extend(programs::jobs(&options, &tally, &scripts, platform, &native));
+            }
+            if options.group("guest") {
+                jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));
+            }
+            // A sandbox has more than one thread at work.
+            pool::run_all(jobs, options.jobs.div_ceil(2).max(2));
+        }
+    }
+    Ok(tally.finish(options.report.as_deref()))
+}

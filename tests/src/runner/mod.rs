@@ -1,0 +1,10 @@
+//! The test runner: groups of checks that run side by side, and their tally.
+
+pub mod command;
+pub mod guest;
+pub mod known;
+pub mod options;
+pub mod pool;
+pub mod programs;
+pub mod tally;
+pub mod unit;
