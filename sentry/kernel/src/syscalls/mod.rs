@@ -21,6 +21,7 @@ mod rlimit;
 mod sched;
 mod signal;
 mod stat;
+mod time;
 mod wait;
 
 use syscall_tables::Errno;
@@ -86,6 +87,7 @@ handlers! {
     DUP => open::dup,
     DUP2 => open::dup2,
     PAUSE => signal::pause,
+    NANOSLEEP => time::nanosleep,
     GETPID => process::getpid,
     CLONE => process::clone,
     FORK => process::fork,
@@ -107,6 +109,7 @@ handlers! {
     UNLINK => directory::unlink,
     SYMLINK => directory::symlink,
     READLINK => stat::readlink,
+    GETTIMEOFDAY => time::gettimeofday,
     GETRLIMIT => rlimit::getrlimit,
     GETRUSAGE => rlimit::getrusage,
     SYSINFO => misc::sysinfo,
@@ -156,17 +159,24 @@ handlers! {
     SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval,
     PRCTL => prctl::prctl,
     ARCH_PRCTL => prctl::arch_prctl,
+    ADJTIMEX => time::adjtimex,
     SETRLIMIT => rlimit::setrlimit,
     CHROOT => directory::chroot,
+    SETTIMEOFDAY => time::settimeofday,
     SETHOSTNAME => misc::sethostname,
     SETDOMAINNAME => misc::setdomainname,
     GETTID => process::gettid,
     TKILL => signal::tkill,
+    TIME => time::time,
     SCHED_SETAFFINITY => sched::sched_setaffinity,
     SCHED_GETAFFINITY => sched::sched_getaffinity,
     EPOLL_CREATE => epoll::epoll_create,
     GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
+    CLOCK_SETTIME => time::clock_settime,
+    CLOCK_GETTIME => time::clock_gettime,
+    CLOCK_GETRES => time::clock_getres,
+    CLOCK_NANOSLEEP => time::clock_nanosleep,
     EXIT_GROUP => process::exit_group,
     EPOLL_WAIT => epoll::epoll_wait,
     EPOLL_CTL => epoll::epoll_ctl,
@@ -197,6 +207,7 @@ handlers! {
     PWRITEV => read_write::pwritev,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
     PRLIMIT64 => rlimit::prlimit64,
+    CLOCK_ADJTIME => time::clock_adjtime,
     GETCPU => misc::getcpu,
     KCMP => misc::kcmp,
     SCHED_SETATTR => sched::sched_setattr,
