@@ -4,6 +4,7 @@ pub mod anon;
 pub mod anon_inode;
 pub mod epoll;
 pub mod eventfd;
+pub mod gofer;
 pub mod host_file;
 pub mod pipe;
 pub mod tmpfs;

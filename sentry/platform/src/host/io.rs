@@ -86,6 +86,16 @@ pub fn pwritev(
     })
 }
 
+/// Writes behind the file's end, wherever that is by then (`RWF_APPEND`).
+pub fn append(fd: impl AsFd, buf: &[u8]) -> Result<usize, Errno> {
+    let fd = fd.as_fd().as_raw_fd();
+    let buffers = [IoSlice::new(buf)];
+    retry(|| {
+        // SAFETY: as in `pwritev`.
+        unsafe { libc::pwritev2(fd, buffers.as_ptr().cast(), 1, 0, libc::RWF_APPEND) }
+    })
+}
+
 /// `copy_file_range(2)` between two files at explicit offsets.
 pub fn copy_file_range(
     from: impl AsFd,
@@ -144,6 +154,8 @@ mod tests {
         let other = memfd();
         assert_eq!(copy_file_range(&fd, 3, &other, 0, 100), Ok(11));
         assert!(fstatfs(&fd).is_ok());
+        assert_eq!(append(&fd, b"!"), Ok(1));
+        assert_eq!(fstat(&fd).map(|stat| stat.st_size), Ok(15));
         assert_eq!(
             preadv(&fd, &mut [], u64::MAX, Wait::Allowed),
             Err(Errno::EINVAL)

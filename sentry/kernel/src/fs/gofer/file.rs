@@ -1,0 +1,156 @@
+//! Open regular files: reads and writes go to the donated fd.
+
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use sentry_platform::executor::blocking;
+use sentry_platform::host::{self, io::Wait};
+use syscall_tables::Errno;
+
+use super::convert;
+use super::inode::GoferInode;
+use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, StatusFlags};
+
+/// An open file of a gofer.
+pub(super) struct GoferFile {
+    inode: Arc<GoferInode>,
+    fd: Arc<OwnedFd>,
+    /// The host file system can tell cached data from other.
+    knows_cached: AtomicBool,
+    /// Appends of the sentry, so that each one knows where it ended.
+    appending: Mutex<()>,
+}
+
+impl GoferFile {
+    pub fn new(inode: Arc<GoferInode>, fd: Arc<OwnedFd>) -> Arc<Self> {
+        inode.opens.fetch_add(1, Ordering::AcqRel);
+        Arc::new(Self {
+            inode,
+            fd,
+            knows_cached: AtomicBool::new(true),
+            appending: Mutex::new(()),
+        })
+    }
+
+    /// Reads from the host's page cache without giving up the worker; `None`
+    /// if that is not possible.
+    fn read_cached(&self, buf: &mut [u8], offset: u64) -> Result<Option<usize>, Errno> {
+        if !self.knows_cached.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut buffers = [IoSliceMut::new(buf)];
+        match host::io::preadv(&self.fd, &mut buffers, offset, Wait::Never) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(Errno::EOPNOTSUPP) => {
+                self.knows_cached.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn written(&self, file: &File, count: usize) -> Result<(), Errno> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.inode.invalidate();
+        let status = file.status();
+        if status.contains(StatusFlags::DSYNC) {
+            let data_only = !status.contains(StatusFlags::SYNC);
+            blocking(|| host::file::fsync(&self.fd, data_only))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GoferFile {
+    fn drop(&mut self) {
+        self.inode.opens.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl FileOps for GoferFile {
+    fn read_at(&self, _file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let done = self.read_cached(buf, offset)?.unwrap_or(0);
+        let end = offset.saturating_add(done as u64);
+        // Short at the end of the file is all there is.
+        if done == buf.len() || (done > 0 && end >= self.inode.known_size()) {
+            return Ok(done);
+        }
+        let rest = buf.get_mut(done..).unwrap_or_default();
+        match blocking(|| host::file::pread(&self.fd, rest, end)) {
+            Ok(more) => Ok(done + more),
+            Err(_) if done > 0 => Ok(done),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn write_at(
+        &self,
+        file: &File,
+        buf: &[u8],
+        offset: u64,
+        append: bool,
+    ) -> Result<(usize, u64), Errno> {
+        if append {
+            let _appending = self.appending.lock();
+            let count = blocking(|| host::io::append(&self.fd, buf))?;
+            let end = convert::size(&self.fd)?;
+            self.written(file, count)?;
+            return Ok((count, end));
+        }
+        let count = blocking(|| host::file::pwrite(&self.fd, buf, offset))?;
+        self.written(file, count)?;
+        Ok((count, offset.saturating_add(count as u64)))
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn end_position(&self, _file: &File) -> Result<u64, Errno> {
+        convert::size(&self.fd)
+    }
+
+    fn seek_sparse(&self, _file: &File, offset: u64, data: bool) -> Result<u64, Errno> {
+        host::file::seek_sparse(&self.fd, offset, data)
+    }
+
+    fn map(&self, file: &File) -> Result<MapSource, Errno> {
+        if file.mode.contains(OpenMode::WRITE) {
+            self.inode.mapped.store(true, Ordering::Relaxed);
+        }
+        Ok(MapSource::Host {
+            fd: self.fd.clone(),
+            object: self.inode.object(),
+        })
+    }
+
+    /// The opened file's, also where its name means another one by now.
+    fn attr(&self, _file: &File) -> Option<Result<Attr, Errno>> {
+        Some(self.inode.host_attr().and_then(|attr| {
+            let dev = self.inode.shared.guest_dev(attr.dev);
+            convert::to_vfs(&attr, dev)
+        }))
+    }
+
+    fn truncate(&self, _file: &File, size_bytes: u64) -> Result<(), Errno> {
+        blocking(|| host::file::ftruncate(&self.fd, size_bytes))?;
+        self.inode.invalidate();
+        Ok(())
+    }
+
+    fn allocate(&self, _file: &File, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        blocking(|| host::file::fallocate(&self.fd, mode, offset, len))?;
+        self.inode.invalidate();
+        Ok(())
+    }
+
+    fn sync(&self, _file: &File, data_only: bool) -> Result<(), Errno> {
+        blocking(|| host::file::fsync(&self.fd, data_only))
+    }
+}
