@@ -155,6 +155,8 @@ impl PtracePlatform {
     /// `EPERM` if the host forbids ptrace of own children (Yama scope 2 or 3);
     /// what `fork`, `memfd_create` and `socketpair` fail with.
     pub fn new() -> Result<Arc<Self>, Errno> {
+        // The first thread starts here.
+        crate::host::seccomp::prepare_allocator();
         let code_page = stub::code_page()?;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,

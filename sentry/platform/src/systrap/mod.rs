@@ -85,7 +85,6 @@ pub const HOST_SYSCALLS: &[i64] = &[
     libc::SYS_epoll_ctl,
     // CPU time, resident size.
     libc::SYS_clock_gettime,
-    libc::SYS_openat,
     libc::SYS_pread64,
 ];
 

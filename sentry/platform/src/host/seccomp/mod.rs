@@ -11,6 +11,7 @@
 mod rules;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
@@ -49,12 +50,35 @@ pub enum InstallError {
 
 /// Confines all threads of this process, present and future.
 ///
+/// The process must have called [`prepare_allocator`] while it had one thread.
+///
 /// # Errors
 /// If the host refuses. The caller must not go on then.
 pub fn install(platform: PlatformKind, network: NetworkKind) -> Result<(), InstallError> {
     let program = compile(platform, network)?;
+    prepare_allocator();
     apply_filter_all_threads(&program)?;
+    CONFINED.store(true, Ordering::SeqCst);
     Ok(())
+}
+
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`install`] has confined this process: what is nice to have but
+/// forbidden then must not be tried.
+pub fn is_confined() -> bool {
+    CONFINED.load(Ordering::SeqCst)
+}
+
+/// Keeps the C library's allocator from opening files later: it reads the
+/// number of CPUs from /sys and the overcommit policy from /proc once it has
+/// more than its main arena. With that alone the sentry is also smaller.
+///
+/// Call it before the process has a second thread; threads that have an arena
+/// of their own by then keep it.
+pub fn prepare_allocator() {
+    // SAFETY: sets a number of the allocator under its own lock.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 fn entries(platform: PlatformKind, network: NetworkKind) -> impl Iterator<Item = &'static Allow> {
@@ -154,6 +178,16 @@ mod tests {
         "unlink",
         "open_by_handle_at",
     ];
+
+    #[test]
+    fn systrap_may_call_what_it_says_it_needs() {
+        let allowed: Vec<_> = entries(PlatformKind::Systrap, NetworkKind::Sandbox)
+            .map(|entry| i64::from(table::number_of(entry.name)))
+            .collect();
+        for number in crate::systrap::HOST_SYSCALLS {
+            assert!(allowed.contains(number), "{number}");
+        }
+    }
 
     #[test]
     fn nothing_dangerous_is_on_any_list() {

@@ -292,6 +292,7 @@ pub const PTRACE: &[Allow] = &[
 pub const SYSTRAP: &[Allow] = &[
     allow("wait4", "ends of stub processes"),
     allow("waitid", "ends of stub processes"),
+    allow("pidfd_open", "new stub processes, to learn of their end"),
     allow("pidfd_send_signal", "end of stub processes"),
     allow("kill", "end of stub processes, the only ones it may signal"),
 ];
