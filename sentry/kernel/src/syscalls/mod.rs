@@ -4,10 +4,15 @@
 //! row of [`dispatch`]'s table ties a call of `syscall_tables` to one; keep
 //! it in the order of the numbers, one line per call.
 
+mod attributes;
 mod creds;
 mod directory;
 mod epoll;
 mod exec;
+mod fcntl;
+mod inotify;
+mod lock;
+mod memfd;
 mod misc;
 mod namespace;
 mod open;
@@ -21,8 +26,10 @@ mod rlimit;
 mod sched;
 mod signal;
 mod stat;
+mod sync;
 mod time;
 mod wait;
+mod xattr;
 
 use syscall_tables::Errno;
 use syscall_tables::table::{self, Status, nr};
@@ -76,6 +83,7 @@ handlers! {
     RT_SIGACTION => signal::rt_sigaction,
     RT_SIGPROCMASK => signal::rt_sigprocmask,
     RT_SIGRETURN => signal::rt_sigreturn,
+    IOCTL => fcntl::ioctl,
     PREAD64 => read_write::pread64,
     PWRITE64 => read_write::pwrite64,
     READV => read_write::readv,
@@ -97,6 +105,12 @@ handlers! {
     WAIT4 => wait::wait4,
     KILL => signal::kill,
     UNAME => misc::uname,
+    FCNTL => fcntl::fcntl,
+    FLOCK => lock::flock,
+    FSYNC => sync::fsync,
+    FDATASYNC => sync::fdatasync,
+    TRUNCATE => attributes::truncate,
+    FTRUNCATE => attributes::ftruncate,
     GETDENTS => directory::getdents,
     GETCWD => directory::getcwd,
     CHDIR => directory::chdir,
@@ -109,6 +123,12 @@ handlers! {
     UNLINK => directory::unlink,
     SYMLINK => directory::symlink,
     READLINK => stat::readlink,
+    CHMOD => attributes::chmod,
+    FCHMOD => attributes::fchmod,
+    CHOWN => attributes::chown,
+    FCHOWN => attributes::fchown,
+    LCHOWN => attributes::lchown,
+    UMASK => attributes::umask,
     GETTIMEOFDAY => time::gettimeofday,
     GETRLIMIT => rlimit::getrlimit,
     GETRUSAGE => rlimit::getrusage,
@@ -143,6 +163,7 @@ handlers! {
     RT_SIGQUEUEINFO => signal::rt_sigqueueinfo,
     RT_SIGSUSPEND => signal::rt_sigsuspend,
     SIGALTSTACK => signal::sigaltstack,
+    UTIME => attributes::utime,
     MKNOD => directory::mknod,
     PERSONALITY => prctl::personality,
     USTAT => stat::ustat,
@@ -162,10 +183,24 @@ handlers! {
     ADJTIMEX => time::adjtimex,
     SETRLIMIT => rlimit::setrlimit,
     CHROOT => directory::chroot,
+    SYNC => sync::sync,
     SETTIMEOFDAY => time::settimeofday,
     SETHOSTNAME => misc::sethostname,
     SETDOMAINNAME => misc::setdomainname,
     GETTID => process::gettid,
+    READAHEAD => sync::readahead,
+    SETXATTR => xattr::setxattr,
+    LSETXATTR => xattr::lsetxattr,
+    FSETXATTR => xattr::fsetxattr,
+    GETXATTR => xattr::getxattr,
+    LGETXATTR => xattr::lgetxattr,
+    FGETXATTR => xattr::fgetxattr,
+    LISTXATTR => xattr::listxattr,
+    LLISTXATTR => xattr::llistxattr,
+    FLISTXATTR => xattr::flistxattr,
+    REMOVEXATTR => xattr::removexattr,
+    LREMOVEXATTR => xattr::lremovexattr,
+    FREMOVEXATTR => xattr::fremovexattr,
     TKILL => signal::tkill,
     TIME => time::time,
     SCHED_SETAFFINITY => sched::sched_setaffinity,
@@ -173,6 +208,7 @@ handlers! {
     EPOLL_CREATE => epoll::epoll_create,
     GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
+    FADVISE64 => sync::fadvise64,
     CLOCK_SETTIME => time::clock_settime,
     CLOCK_GETTIME => time::clock_gettime,
     CLOCK_GETRES => time::clock_getres,
@@ -181,39 +217,52 @@ handlers! {
     EPOLL_WAIT => epoll::epoll_wait,
     EPOLL_CTL => epoll::epoll_ctl,
     TGKILL => signal::tgkill,
+    UTIMES => attributes::utimes,
     WAITID => wait::waitid,
     IOPRIO_SET => sched::ioprio_set,
     IOPRIO_GET => sched::ioprio_get,
+    INOTIFY_INIT => inotify::inotify_init,
+    INOTIFY_ADD_WATCH => inotify::inotify_add_watch,
+    INOTIFY_RM_WATCH => inotify::inotify_rm_watch,
     OPENAT => open::openat,
     MKDIRAT => directory::mkdirat,
     MKNODAT => directory::mknodat,
+    FCHOWNAT => attributes::fchownat,
+    FUTIMESAT => attributes::futimesat,
     NEWFSTATAT => stat::newfstatat,
     UNLINKAT => directory::unlinkat,
     RENAMEAT => directory::renameat,
     LINKAT => directory::linkat,
     SYMLINKAT => directory::symlinkat,
     READLINKAT => stat::readlinkat,
+    FCHMODAT => attributes::fchmodat,
     FACCESSAT => stat::faccessat,
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
     UNSHARE => namespace::unshare,
+    SYNC_FILE_RANGE => sync::sync_file_range,
+    UTIMENSAT => attributes::utimensat,
     EPOLL_PWAIT => epoll::epoll_pwait,
     EVENTFD => pipe::eventfd,
+    FALLOCATE => attributes::fallocate,
     EVENTFD2 => pipe::eventfd2,
     EPOLL_CREATE1 => epoll::epoll_create1,
     DUP3 => open::dup3,
     PIPE2 => pipe::pipe2,
+    INOTIFY_INIT1 => inotify::inotify_init1,
     PREADV => read_write::preadv,
     PWRITEV => read_write::pwritev,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
     PRLIMIT64 => rlimit::prlimit64,
     CLOCK_ADJTIME => time::clock_adjtime,
+    SYNCFS => sync::syncfs,
     GETCPU => misc::getcpu,
     KCMP => misc::kcmp,
     SCHED_SETATTR => sched::sched_setattr,
     SCHED_GETATTR => sched::sched_getattr,
     RENAMEAT2 => directory::renameat2,
     GETRANDOM => misc::getrandom,
+    MEMFD_CREATE => memfd::memfd_create,
     EXECVEAT => exec::execveat,
     MEMBARRIER => misc::membarrier,
     PREADV2 => read_write::preadv2,
@@ -227,6 +276,11 @@ handlers! {
     PIDFD_GETFD => pidfd::pidfd_getfd,
     FACCESSAT2 => stat::faccessat2,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
+    FCHMODAT2 => attributes::fchmodat2,
+    SETXATTRAT => xattr::setxattrat,
+    GETXATTRAT => xattr::getxattrat,
+    LISTXATTRAT => xattr::listxattrat,
+    REMOVEXATTRAT => xattr::removexattrat,
 }
 
 #[cfg(test)]

@@ -15,10 +15,14 @@ use super::locks::LockManager;
 use super::mount::Superblock;
 use super::notify::Watches;
 use super::{FileSystem, VfsPath};
+use crate::fs::tmpfs::{TmpFs, TmpFsOptions};
 use crate::task::Creds;
 
 /// Dentries kept without use.
 const DENTRY_CACHE_LIMIT: usize = 32_768;
+
+/// Device number of the internal tmpfs.
+const SHM_DEV: u64 = make_dev(0, 1);
 
 /// First minor number of anonymous block devices (major 0).
 const FIRST_ANONYMOUS_MINOR: u64 = 20;
@@ -39,6 +43,8 @@ pub struct Vfs {
     pub locks: Arc<LockManager>,
     pub buffers: BufferPool,
     pub watches: Watches,
+    /// Holds memfds and shared memory segments.
+    pub shm: Arc<TmpFs>,
     pub(super) mount_lock: Mutex<()>,
     /// Held while two directories are locked.
     pub(super) rename_lock: Mutex<()>,
@@ -96,6 +102,7 @@ impl Vfs {
             locks: LockManager::new(),
             buffers: BufferPool::default(),
             watches: Watches::default(),
+            shm: TmpFs::new(SHM_DEV, &TmpFsOptions::default()),
             mount_lock: Mutex::new(()),
             rename_lock: Mutex::new(()),
         };
