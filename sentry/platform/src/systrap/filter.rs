@@ -9,6 +9,10 @@
 //! Every argument is checked to its full 64 bits. Address ranges are sums of
 //! 64-bit numbers that must not exceed [`l::STUB_BASE`], of which the lower 32
 //! bits are 0.
+//!
+//! The host exempts `uretprobe` (335, from Linux 6.11) and `uprobe` (336, from
+//! 6.18) from every filter. Outside a trampoline that the host's own tracing
+//! has put there they do nothing: `SIGILL`, `ENXIO`.
 
 use super::layout as l;
 
@@ -537,3 +541,6 @@ pub(super) fn control(memory: MemoryCalls) -> Vec<u8> {
 pub(super) fn strict(memory: MemoryCalls) -> Vec<u8> {
     program(&[(l::APP_TEXT, app_calls(memory))])
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ const MXCSR: usize = 24;
 const MXCSR_MASK: u32 = 0xffff;
 const MXCSR_DEFAULT: u32 = 0x1f80;
 const FCW_DEFAULT: u16 = 0x37f;
-/// Left to software by the CPU; the host describes signal frames there.
-const SOFTWARE: std::ops::Range<usize> = 464..512;
+/// Reserved, and left to software: the host describes signal frames there.
+const SOFTWARE: std::ops::Range<usize> = 416..512;
 
 /// What of the vector state guests have.
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +81,15 @@ impl VectorLayout {
         if present & 2 == 0 {
             zero(area, 160, 256);
         }
+        // Components lie in ascending order, maybe with gaps.
+        let mut end = LEGACY_LEN + HEADER_LEN;
         for (index, &(offset, len)) in self.components.iter().enumerate().skip(2) {
-            if present & (1 << index) == 0 {
-                zero(area, offset, len);
+            if present & (1 << index) != 0 {
+                zero(area, end, offset.saturating_sub(end));
+                end = offset + len;
             }
         }
+        zero(area, end, area.len().saturating_sub(end));
     }
 }
 
@@ -143,7 +147,7 @@ mod tests {
         let mut area = vec![0xff; layout.len];
         area[512..520].fill(0);
         layout.sanitise(&mut area);
-        assert_eq!(area, layout.initial());
+        assert!(area == layout.initial());
         assert_eq!(u32_at(&area, MXCSR), MXCSR_DEFAULT);
         assert_eq!(area[0..2], FCW_DEFAULT.to_le_bytes());
     }
