@@ -61,7 +61,7 @@ pub(super) fn update(attr: &mut gofer_proto::Attr, stat: &Stat) {
 
 /// The clock that expiry counts by.
 pub(super) fn now() -> Duration {
-    host::clock_gettime(HostClock::Monotonic)
+    host::clock_gettime(HostClock::MonotonicCoarse)
 }
 
 /// Size by an open file.

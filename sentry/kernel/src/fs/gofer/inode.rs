@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -67,6 +67,10 @@ pub struct GoferInode {
     /// Mapped writable at some time: attributes may change without a call.
     pub(super) mapped: AtomicBool,
     pub(super) link: OnceLock<Vec<u8>>,
+    /// When the gofer last said that the file's one name leads to it.
+    pub(super) validated_ns: AtomicU64,
+    /// Names are to be looked up one by one.
+    pub(super) has_many_names: AtomicBool,
     pub(super) names: Mutex<HashMap<Box<[u8]>, NameEntry>>,
 }
 
@@ -94,6 +98,8 @@ impl GoferInode {
             opens: AtomicUsize::new(0),
             mapped: AtomicBool::new(false),
             link: OnceLock::new(),
+            validated_ns: AtomicU64::new(0),
+            has_many_names: AtomicBool::new(false),
             names: Mutex::default(),
         })
     }
@@ -133,11 +139,16 @@ impl GoferInode {
                     old = std::mem::replace(&mut alias.place, place);
                 }
             }
-            None => aliases.push(Alias {
-                node,
-                lookups: 1,
-                place,
-            }),
+            None => {
+                aliases.push(Alias {
+                    node,
+                    lookups: 1,
+                    place,
+                });
+                if aliases.len() > 1 {
+                    self.has_many_names.store(true, Ordering::Relaxed);
+                }
+            }
         }
         drop(aliases);
         drop(old);
@@ -163,6 +174,8 @@ impl GoferInode {
             }
         }
         let nameless = aliases.iter().all(|alias| alias.place.is_none());
+        // Whatever the VFS may still hold under that name is asked for again.
+        self.validated_ns.store(0, Ordering::Relaxed);
         drop(aliases);
         drop(dropped);
         if nameless {

@@ -9,14 +9,21 @@ use gofer_proto::request::{Ownership, Removed};
 use syscall_tables::Errno;
 
 use super::connection::check_name;
-use super::convert;
 use super::inode::{GoferInode, Place};
+use super::{CachePolicy, convert};
 use crate::task::Creds;
 use crate::vfs::perm::S_ISGID;
 use crate::vfs::{FileKind, InodeRef, RenameFlags};
 
 /// Entries of a directory's memory of names before it is swept.
 const SWEEP_AT: usize = 512;
+
+/// Entries up to which missing names are kept by a sweep.
+const MISSES_UP_TO: usize = 8192;
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// What the gofer said about a name.
 pub(super) struct NameEntry {
@@ -45,14 +52,25 @@ fn gone(errno: Errno) -> Errno {
 
 impl GoferInode {
     fn remember(&self, name: &[u8], child: Option<&Arc<Self>>) {
+        let entry = NameEntry::new(child);
+        if let Some(child) = child {
+            child.validated_ns.store(nanos(entry.at), Ordering::Relaxed);
+        }
         let mut names = self.names.lock();
         if names.len() >= SWEEP_AT && names.len() == names.capacity() {
+            // A guest that looks for ever new names must not fill memory.
+            let keeps_misses = names.len() < MISSES_UP_TO;
             names.retain(|_, entry| match &entry.child {
                 Some(child) => child.strong_count() > 0,
-                None => self.shared.is_fresh(entry.at),
+                None => keeps_misses && self.shared.is_fresh(entry.at),
             });
         }
-        names.insert(name.into(), NameEntry::new(child));
+        if child.is_none() && self.shared.policy == CachePolicy::Exclusive {
+            // The VFS asks once and remembers by itself.
+            names.remove(name);
+        } else {
+            names.insert(name.into(), entry);
+        }
     }
 
     /// The child under `name` as far as it is known: fresh entries only.
@@ -107,6 +125,14 @@ impl GoferInode {
 
     /// Whether `name` still leads to `child`.
     pub(super) fn is_still(&self, name: &[u8], child: Option<&InodeRef>) -> bool {
+        if let Some(child) = child.and_then(|child| self.sibling(child).ok())
+            && !child.has_many_names.load(Ordering::Relaxed)
+        {
+            let at = child.validated_ns.load(Ordering::Relaxed);
+            if at != 0 && self.shared.is_fresh(Duration::from_nanos(at)) {
+                return true;
+            }
+        }
         let found = match self.known(name) {
             Some(known) => known,
             None => match self.ask(name) {

@@ -16,6 +16,9 @@ use super::{CachePolicy, Connection, convert};
 /// Donated fds kept without an open file.
 const RECENT_FDS: usize = 256;
 
+/// File systems told apart below one root.
+const MAX_DEVS: usize = 4095;
+
 /// Host device and inode number: which names are one file.
 pub(super) type HostId = (u64, u64);
 
@@ -24,7 +27,9 @@ pub(super) struct Shared {
     pub policy: CachePolicy,
     /// Device number that guests see for the root's file system.
     pub dev: u64,
-    /// Host devices in order of appearance, the root's first.
+    /// The root's device on the host.
+    host_dev: u64,
+    /// Other host devices in order of appearance.
     host_devs: Mutex<Vec<u64>>,
     /// One inode per file, so that hard links share it.
     inodes: Mutex<HashMap<HostId, Weak<GoferInode>>>,
@@ -44,7 +49,8 @@ impl Shared {
             connection,
             policy,
             dev,
-            host_devs: Mutex::new(vec![host_dev]),
+            host_dev,
+            host_devs: Mutex::default(),
             inodes: Mutex::default(),
             recent: Mutex::default(),
             next_serial: AtomicU64::new(1),
@@ -105,12 +111,17 @@ impl Shared {
     /// The device number guests see for a host device: other file systems
     /// mounted below the root get numbers of their own.
     pub fn guest_dev(&self, host_dev: u64) -> u64 {
+        if host_dev == self.host_dev {
+            return self.dev;
+        }
         let mut devs = self.host_devs.lock();
         let index = match devs.iter().position(|&dev| dev == host_dev) {
-            Some(index) => index,
+            Some(index) => index + 1,
+            // More than any host has mounted.
+            None if devs.len() >= MAX_DEVS => MAX_DEVS,
             None => {
                 devs.push(host_dev);
-                devs.len() - 1
+                devs.len()
             }
         };
         // Above the minor numbers that the VFS hands out, which are small.
@@ -118,7 +129,7 @@ impl Shared {
             crate::vfs::dev_major(self.dev),
             crate::vfs::dev_minor(self.dev),
         );
-        let index = u32::try_from(index).unwrap_or(0) & 0xfff;
+        let index = u32::try_from(index).unwrap_or(0);
         crate::vfs::make_dev(major, minor | index << 20)
     }
 
