@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{DefaultAction, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal};
+use syscall_tables::abi::{DefaultAction, SI_TIMER, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal};
 
 use super::{frame, stop};
 use crate::ctx::Ctx;
@@ -112,6 +112,10 @@ async fn next_signal(ctx: &mut Ctx<'_>) -> ControlFlow<ExitStatus, Option<Caught
             }
             continue;
         };
+        let mut info = info;
+        if info.si_code == SI_TIMER {
+            task.group.timers.deliver(&mut info);
+        }
         match act(ctx, signal, info) {
             ControlFlow::Break(Some(status)) => return ControlFlow::Break(status),
             ControlFlow::Break(None) => {}

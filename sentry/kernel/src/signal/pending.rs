@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use syscall_tables::abi::{SigInfo, SigSet, Signal};
+use syscall_tables::abi::{SI_TIMER, SigInfo, SigSet, Signal};
 
 /// One queued signal counted against its user's `RLIMIT_SIGPENDING`; gives
 /// the count back when dropped.
@@ -101,6 +101,15 @@ impl Pending {
         }
         // Without details it looks as if kill(2) had sent it from nowhere.
         entry.map_or_else(|| SigInfo::kill(signal, 0, 0), |entry| entry.info)
+    }
+
+    /// Whether the signal of the timer that `info` speaks of is queued.
+    pub fn has_timer(&self, info: &SigInfo) -> bool {
+        self.queue.iter().any(|entry| {
+            entry.info.si_code == SI_TIMER
+                && entry.info.si_signo == info.si_signo
+                && entry.info.timer_id() == info.timer_id()
+        })
     }
 
     /// Looks at the instance at `index` of the queue (`PTRACE_PEEKSIGINFO`).

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    RLIMIT_SIGPENDING, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet, Signal,
+    RLIMIT_SIGPENDING, SI_TIMER, SI_USER, SIG_DFL, SIG_IGN, SigAction, SigInfo, SigSet, Signal,
 };
 
 use super::{GroupSignals, SignalCharge, stop};
@@ -341,6 +341,13 @@ impl Task {
         if taken.is_some() {
             self.recalculate_signals_locked(&group);
         }
-        taken
+        drop(group);
+        taken.map(|(signal, info)| {
+            let mut info = info;
+            if info.si_code == SI_TIMER {
+                self.group.timers.deliver(&mut info);
+            }
+            (signal, info)
+        })
     }
 }

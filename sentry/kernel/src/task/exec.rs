@@ -145,6 +145,7 @@ fn reset(task: &Task, comm: &[u8]) {
         let mut own = task.signals.lock();
         own.altstack = AltStack::default();
     }
+    task.group.timers.exec();
     task.restart.lock().take();
     task.group.set_exit_signal(Some(Signal::SIGCHLD));
 }

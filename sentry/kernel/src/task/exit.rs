@@ -38,6 +38,9 @@ pub(crate) async fn exit_task(ctx: &mut Ctx<'_>, _status: ExitStatus) {
     release_memory(ctx).await;
     let files = task.set_files(Arc::new(FdTable::new()));
     drop(files);
+    if is_last(&task) {
+        task.group.timers.stop();
+    }
     if is_last(&task) && task.group.is_namespace_init() {
         empty_namespace(&kernel, &task).await;
     }

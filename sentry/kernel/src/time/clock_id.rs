@@ -1,6 +1,6 @@
 //! Which clock a clock id names, and what it shows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use syscall_tables::Errno;
@@ -34,8 +34,9 @@ pub enum AnyClock {
     MonotonicCoarse,
     Boottime,
     Tai,
-    ProcessCpu(Arc<ThreadGroup>),
-    ThreadCpu(Arc<Task>),
+    /// Weak, since a process's own timers run on it.
+    ProcessCpu(Weak<ThreadGroup>),
+    ThreadCpu(Weak<Task>),
 }
 
 impl AnyClock {
@@ -49,8 +50,8 @@ impl AnyClock {
             CLOCK_MONOTONIC_COARSE => Self::MonotonicCoarse,
             CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => Self::Boottime,
             CLOCK_TAI => Self::Tai,
-            CLOCK_PROCESS_CPUTIME_ID => Self::ProcessCpu(task.group.clone()),
-            CLOCK_THREAD_CPUTIME_ID => Self::ThreadCpu(task.clone()),
+            CLOCK_PROCESS_CPUTIME_ID => Self::ProcessCpu(Arc::downgrade(&task.group)),
+            CLOCK_THREAD_CPUTIME_ID => Self::ThreadCpu(Arc::downgrade(task)),
             id if id < 0 => Self::cpu_clock(task, id)?,
             _ => return Err(Errno::EINVAL),
         })
@@ -70,9 +71,9 @@ impl AnyClock {
             if !Arc::ptr_eq(&found.group, &task.group) {
                 return Err(Errno::EINVAL);
             }
-            Ok(Self::ThreadCpu(found))
+            Ok(Self::ThreadCpu(Arc::downgrade(&found)))
         } else {
-            Ok(Self::ProcessCpu(found.group.clone()))
+            Ok(Self::ProcessCpu(Arc::downgrade(&found.group)))
         }
     }
 
@@ -85,11 +86,13 @@ impl AnyClock {
             }
             Self::Boottime => kernel.clock.boottime(),
             Self::Tai => kernel.clock.realtime() + TAI_OFFSET,
-            Self::ProcessCpu(group) => {
+            Self::ProcessCpu(group) => group.upgrade().map_or(Duration::ZERO, |group| {
                 let usage = group.usage();
                 usage.user + usage.system
-            }
-            Self::ThreadCpu(task) => task.cpu_time(),
+            }),
+            Self::ThreadCpu(task) => task
+                .upgrade()
+                .map_or(Duration::ZERO, |task| task.cpu_time()),
         }
     }
 
@@ -121,7 +124,8 @@ impl AnyClock {
         let left = at.saturating_sub(self.now(kernel));
         let wait = match self {
             Self::ProcessCpu(group) => {
-                let threads = u32::try_from(group.thread_count()).unwrap_or(u32::MAX);
+                let threads = group.upgrade().map_or(1, |group| group.thread_count());
+                let threads = u32::try_from(threads).unwrap_or(u32::MAX);
                 (left / threads.max(1)).max(CPU_STEP)
             }
             Self::ThreadCpu(_) => left.max(CPU_STEP),
