@@ -7,6 +7,8 @@ pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
 pub mod pipe;
+pub mod signalfd;
+pub mod timerfd;
 pub mod tmpfs;
 
 /// Device numbers of internal file systems, as `stat` of their files shows.

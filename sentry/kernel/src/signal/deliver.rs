@@ -4,7 +4,9 @@
 use std::ops::ControlFlow;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{DefaultAction, SI_TIMER, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal};
+use syscall_tables::abi::{
+    DefaultAction, SI_TIMER, SIG_DFL, SIG_IGN, SaFlags, SigAction, SigInfo, Signal,
+};
 
 use super::{frame, stop};
 use crate::ctx::Ctx;

@@ -25,9 +25,11 @@ mod read_write;
 mod rlimit;
 mod sched;
 mod signal;
+mod signalfd;
 mod stat;
 mod sync;
 mod time;
+mod timer;
 mod wait;
 mod xattr;
 
@@ -96,6 +98,9 @@ handlers! {
     DUP2 => open::dup2,
     PAUSE => signal::pause,
     NANOSLEEP => time::nanosleep,
+    GETITIMER => timer::getitimer,
+    ALARM => timer::alarm,
+    SETITIMER => timer::setitimer,
     GETPID => process::getpid,
     CLONE => process::clone,
     FORK => process::fork,
@@ -208,7 +213,13 @@ handlers! {
     EPOLL_CREATE => epoll::epoll_create,
     GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
+    RESTART_SYSCALL => signal::restart_syscall,
     FADVISE64 => sync::fadvise64,
+    TIMER_CREATE => timer::timer_create,
+    TIMER_SETTIME => timer::timer_settime,
+    TIMER_GETTIME => timer::timer_gettime,
+    TIMER_GETOVERRUN => timer::timer_getoverrun,
+    TIMER_DELETE => timer::timer_delete,
     CLOCK_SETTIME => time::clock_settime,
     CLOCK_GETTIME => time::clock_gettime,
     CLOCK_GETRES => time::clock_getres,
@@ -243,8 +254,13 @@ handlers! {
     SYNC_FILE_RANGE => sync::sync_file_range,
     UTIMENSAT => attributes::utimensat,
     EPOLL_PWAIT => epoll::epoll_pwait,
+    SIGNALFD => signalfd::signalfd,
+    TIMERFD_CREATE => timer::timerfd_create,
     EVENTFD => pipe::eventfd,
     FALLOCATE => attributes::fallocate,
+    TIMERFD_SETTIME => timer::timerfd_settime,
+    TIMERFD_GETTIME => timer::timerfd_gettime,
+    SIGNALFD4 => signalfd::signalfd4,
     EVENTFD2 => pipe::eventfd2,
     EPOLL_CREATE1 => epoll::epoll_create1,
     DUP3 => open::dup3,

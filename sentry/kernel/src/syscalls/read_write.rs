@@ -283,10 +283,11 @@ pub(super) async fn read_file(
         let read = match offset {
             Some(offset) => file.ops.read_at(file, chunk, offset),
             None if done == 0 => {
-                let attempt = || file.ops.read(file, chunk);
+                let reader = ctx.task;
+                let attempt = || file.ops.read_as(reader, file, chunk);
                 wait_io(ctx, file, OpenMode::READ, nonblocking, attempt).await
             }
-            None => file.ops.read(file, chunk),
+            None => file.ops.read_as(ctx.task, file, chunk),
         };
         let got = match read {
             Ok(got) => got.min(wanted),
@@ -391,7 +392,8 @@ pub(super) async fn write_file(
                     written.map(|(count, _)| count)
                 }
                 None if plain_flags => {
-                    let attempt = || file.ops.write(file, bytes);
+                    let writer = ctx.task;
+                    let attempt = || file.ops.write_as(writer, file, bytes);
                     wait_io(ctx, file, OpenMode::WRITE, nonblocking, attempt).await
                 }
                 None => write_at_position(file, bytes, append),

@@ -425,3 +425,8 @@ pub async fn rt_tgsigqueueinfo(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let info = read_info(ctx, args.ptr(3), number, own).await?;
     send_to_thread(ctx, Some(tgid), tid, number, Some(info))
 }
+
+/// The task's loop answers this call where there is something to restart.
+pub async fn restart_syscall(_ctx: &mut Ctx<'_>, _args: Args) -> SysResult {
+    Err(Errno::EINTR)
+}

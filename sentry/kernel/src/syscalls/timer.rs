@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, Itimerspec, Itimerval, RLIMIT_SIGPENDING,
-    SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_THREAD_ID, SigEvent, Signal, Timeval,
-    TimerFlags, TimerfdFlags, TimerfdSetFlags,
+    ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, Itimerspec, Itimerval, RLIMIT_SIGPENDING, SIGEV_NONE,
+    SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_THREAD_ID, SigEvent, Signal, TimerFlags, TimerfdFlags,
+    TimerfdSetFlags, Timeval,
 };
 
 use super::time::{duration, timespec};

@@ -83,15 +83,9 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
     let args = Args(regs.syscall_args());
     if number == RESTART_SYSCALL {
         let block = ctx.task.restart.lock().take();
-        match block {
-            Some(block) => {
-                number = block.number;
-                ctx.task.set_restarted(Some(block.deadline));
-            }
-            None => {
-                ctx.regs_mut().rax = Errno::EINTR.as_return();
-                return None;
-            }
+        if let Some(block) = block {
+            number = block.number;
+            ctx.task.set_restarted(Some(block.deadline));
         }
     }
     ctx.task.enter_call(number);

@@ -17,6 +17,7 @@ use super::locks::{InodeKey, LockManager, LockOwner};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, WaitQueue};
+use crate::task::Task;
 
 bitflags! {
     /// Status flags of an open file description, bits of `open(2)`.
@@ -91,6 +92,17 @@ pub trait FileOps: Any + Send + Sync {
         let (count, end) = self.write_at(file, buf, *position, append)?;
         *position = end;
         Ok(count)
+    }
+
+    /// [`FileOps::read`] for files to which it matters who reads (terminals,
+    /// signalfd).
+    fn read_as(&self, _reader: &Arc<Task>, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.read(file, buf)
+    }
+
+    /// [`FileOps::write`] for files to which it matters who writes.
+    fn write_as(&self, _writer: &Arc<Task>, file: &File, buf: &[u8]) -> Result<usize, Errno> {
+        self.write(file, buf)
     }
 
     /// Gives back bytes that `read` took but that could not be stored to the
