@@ -11,6 +11,7 @@ mod driver;
 mod futex;
 mod helpers;
 mod io;
+mod ipc;
 mod locks;
 mod meta;
 mod mm;
@@ -19,9 +20,11 @@ mod exec;
 mod pipes;
 mod process;
 mod signals;
+mod sockets;
+mod time;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES)];
 
 fn main() {
     std::process::exit(driver::main());
