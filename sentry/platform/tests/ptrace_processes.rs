@@ -198,10 +198,22 @@ fn five_hundred_threads_of_one_process() {
 }
 
 #[test]
-fn stubs_killed_from_outside_at_any_moment_end_as_killed() {
+fn stubs_killed_at_any_moment_end_as_killed_and_leave_nothing() {
+    const CASE: &str = "PTRACE_KILLED_CASE";
+    if std::env::var_os(CASE).is_none() {
+        // A process of its own, which has no other children.
+        let name = "stubs_killed_at_any_moment_end_as_killed_and_leave_nothing";
+        let status = std::process::Command::new(std::env::current_exe().expect("own path"))
+            .args(["--exact", name, "--nocapture"])
+            .env(CASE, "1")
+            .status()
+            .expect("spawn");
+        assert!(status.success());
+        return;
+    }
     let platform = platform();
     let executor = Executor::with_default_workers();
-    for round in 0..40_u64 {
+    for round in 0..100_u64 {
         let space = load(&*platform, call_with_memory());
         let mut guest = thread(&space);
         let task = executor.spawn_join(async move {
@@ -221,8 +233,78 @@ fn stubs_killed_from_outside_at_any_moment_end_as_killed() {
                 }
             }
         });
-        std::thread::sleep(Duration::from_micros(round * 50));
-        space.kill();
-        block_on(task);
+        std::thread::sleep(Duration::from_micros(round * 37));
+        if round % 4 == 3 {
+            // A future that is dropped while it forks.
+            drop(task);
+        } else {
+            space.kill();
+            block_on(task);
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(5);
+    while children().len() > 1 {
+        assert!(
+            Instant::now() < end,
+            "only the zygote is left: {:?}",
+            children()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills a sentry with SIGKILL: its stubs must die with it, wherever they are.
+#[test]
+fn stubs_die_with_their_sentry() {
+    use std::io::{BufRead, BufReader};
+    const CASE: &str = "PTRACE_SENTRY_CASE";
+    if std::env::var_os(CASE).is_some() {
+        hold_guests_forever();
+    }
+    let mut sentry = std::process::Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", "stubs_die_with_their_sentry", "--nocapture"])
+        .env(CASE, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut lines = BufReader::new(sentry.stdout.take().expect("piped")).lines();
+    let pids: Vec<u32> = loop {
+        let line = lines.next().expect("a line").expect("text");
+        if let Some(pids) = line.split("stubs: ").nth(1) {
+            break pids
+                .split(' ')
+                .map(|pid| pid.parse().expect("a pid"))
+                .collect();
+        }
+    };
+    assert!(pids.len() >= 5, "{pids:?}");
+    sentry.kill().expect("kill");
+    sentry.wait().expect("wait");
+    let end = Instant::now() + Duration::from_secs(5);
+    for pid in pids {
+        // Whoever inherits it may leave a zombie.
+        while std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+        {
+            assert!(Instant::now() < end, "{pid} is left");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn hold_guests_forever() -> ! {
+    let platform = platform();
+    let mut guests: Vec<_> = (0..3).map(|_| start(&*platform, spin())).collect();
+    let waker = std::task::Waker::noop();
+    for guest in &mut guests {
+        let pending = guest.poll_run(&mut std::task::Context::from_waker(waker));
+        assert!(pending.is_pending());
+    }
+    let mut parked = start(&*platform, call_with_memory());
+    assert_eq!(run(&mut parked), Trap::Syscall);
+    let pids: Vec<_> = children().iter().map(ToString::to_string).collect();
+    println!("stubs: {}", pids.join(" "));
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
     }
 }

@@ -57,7 +57,9 @@ pub(super) fn schedule(pool: &Arc<Pool>, runnable: Runnable) {
     // `try_with` fails while the thread's locals are being destroyed.
     let mut runnable = Some(runnable);
     let _ = WOKEN.try_with(|woken| {
-        if let Some(woken) = woken.borrow_mut().as_mut() {
+        if let Some(woken) = woken.borrow_mut().as_mut()
+            && !pool.stopping.load(Ordering::SeqCst)
+        {
             woken.extend(runnable.take());
         }
     });

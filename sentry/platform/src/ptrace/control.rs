@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use syscall_tables::Errno;
 
-use super::promise::promise;
+use super::promise::{Promise, promise};
 use super::tracee::Tracee;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -26,18 +26,18 @@ impl Control {
         Ok(Self(Arc::new(sender)))
     }
 
-    /// Calls `job` on the control thread.
-    pub(super) async fn call<T: Send + 'static>(
+    /// Calls `job` on the control thread, also if nobody awaits its result.
+    pub(super) fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Errno> {
+    ) -> Promise<T> {
         let (setter, result) = promise();
         self.send(move || {
             if let Some(waker) = setter.set(job()) {
                 waker.wake();
             }
         });
-        result.await
+        result
     }
 
     /// Calls `job` on the control thread some time later.

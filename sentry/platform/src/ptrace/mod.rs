@@ -25,8 +25,8 @@
 //! Make the platform while the process may still fork, and after its uid and
 //! capabilities are final: stubs have those of the sentry at that time.
 //!
-//! Locks: `Process::descriptors` before `Shared::sockets`; `Process::leader`
-//! is taken on the control thread alone.
+//! Locks, in this order: `Process::leader` (on the control thread alone),
+//! `Process::descriptors`, then `Process::births` or `Shared::sockets`.
 
 mod control;
 mod fault;
@@ -81,6 +81,9 @@ struct Process {
     leader: Mutex<Option<Tracee>>,
     /// Held while a descriptor is open in the process.
     descriptors: Mutex<()>,
+    /// Held while a child is cloned and by [`Process::kill`]: the number of a
+    /// child whose parent dies in between would never be known.
+    births: Mutex<()>,
     /// Guest threads it has ever had.
     guest_count: AtomicUsize,
 }
@@ -100,43 +103,52 @@ impl Process {
             shared,
             leader: Mutex::new(Some(leader)),
             descriptors: Mutex::default(),
+            births: Mutex::default(),
             guest_count: AtomicUsize::new(0),
         })
     }
 
     /// SIGKILL now; reaping follows with `drop`.
     fn kill(&self) {
+        let _no_birth = self.births.lock();
         tracee::kill(self.pid);
+    }
+
+    /// Clones `tracee`, a thread of this process. The child waits in stub
+    /// code, untraced.
+    fn clone_child(&self, tracee: &mut Tracee, flags: libc::c_int) -> Result<i32, Errno> {
+        // The child must not inherit a descriptor that is being mapped.
+        let _none_open = self.descriptors.lock();
+        let _alive = self.births.lock();
+        tracee.clone_child(flags)
     }
 
     /// Calls `job` with the leader on the control thread.
     async fn with_leader<T: Send + 'static>(
         self: &Arc<Self>,
-        job: impl FnOnce(&mut Tracee) -> Result<T, Errno> + Send + 'static,
+        job: impl FnOnce(&Arc<Self>, &mut Tracee) -> Result<T, Errno> + Send + 'static,
     ) -> Result<T, Errno> {
         let process = self.clone();
-        self.shared
+        let result = self
+            .shared
             .control
             .call(move || match process.leader.lock().as_mut() {
-                Some(leader) => job(leader),
+                Some(leader) => job(&process, leader),
                 None => Err(Errno::ESRCH),
-            })
-            .await?
+            });
+        result.await?
     }
 
     /// Traces the leader `pid` of a new process, which waits in stub code.
-    async fn adopt(shared: &Arc<Shared>, pid: i32) -> Result<Arc<Self>, Errno> {
-        let shared2 = shared.clone();
-        shared
-            .control
-            .call(move || match Tracee::seize(pid, pid) {
-                Ok(leader) => Ok(Self::new(shared2, leader)),
-                Err(err) => {
-                    tracee::kill_child(pid);
-                    Err(err)
-                }
-            })
-            .await?
+    /// Called on the control thread.
+    fn adopt(shared: Arc<Shared>, pid: i32) -> Result<Arc<Self>, Errno> {
+        match Tracee::seize(pid, pid) {
+            Ok(leader) => Ok(Self::new(shared, leader)),
+            Err(err) => {
+                tracee::kill_child(pid);
+                Err(err)
+            }
+        }
     }
 }
 
@@ -208,11 +220,13 @@ impl Platform for PtracePlatform {
 
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
         Box::pin(async move {
-            let pid = self
+            let process = self
                 .zygote
-                .with_leader(|zygote| zygote.clone_child(libc::CLONE_PARENT))
+                .with_leader(|zygote, leader| {
+                    let pid = zygote.clone_child(leader, libc::CLONE_PARENT)?;
+                    Process::adopt(zygote.shared.clone(), pid)
+                })
                 .await?;
-            let process = Process::adopt(&self.zygote.shared, pid).await?;
             let space: Arc<dyn AddressSpace> = Space::new(process);
             Ok(space)
         })

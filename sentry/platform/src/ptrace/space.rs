@@ -36,11 +36,14 @@ impl Space {
         self: &Arc<Self>,
         vectors: Vectors,
     ) -> Result<Thread, Errno> {
-        let tid = self
+        let launch = self
             .process
-            .with_leader(|leader| leader.clone_child(THREAD_FLAGS))
+            .with_leader(move |process, leader| {
+                let tid = process.clone_child(leader, THREAD_FLAGS)?;
+                Guest::launch(process, tid, vectors)
+            })
             .await?;
-        let guest = Guest::start(self.process.clone(), tid, vectors).await?;
+        let guest = launch.finish().await?;
         Ok(Thread::new(guest, self.clone()))
     }
 }
@@ -49,9 +52,8 @@ impl AddressSpace for Space {
     fn apply<'a>(&'a self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>> {
         let owned = memory::own(ops);
         Box::pin(async move {
-            let process = self.process.clone();
             self.process
-                .with_leader(move |leader| Ok(memory::apply(leader, &process, owned)))
+                .with_leader(move |process, leader| Ok(memory::apply(leader, process, owned)))
                 .await
                 .unwrap_or_else(|errno| Err(MemError { index: 0, errno }))
         })

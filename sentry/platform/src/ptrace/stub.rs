@@ -34,7 +34,7 @@ pub(super) const SCRATCH: u64 = STUB_BASE + PAGE;
 pub(super) const STUB_END: u64 = SCRATCH + PAGE;
 
 /// Host calls of a stub; the seccomp filter allows no other.
-pub(super) const STUB_CALLS: [libc::c_long; 11] = [
+pub(super) const STUB_CALLS: [libc::c_long; 12] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -44,6 +44,7 @@ pub(super) const STUB_CALLS: [libc::c_long; 11] = [
     libc::SYS_recvmsg,
     libc::SYS_close_range,
     libc::SYS_pause,
+    libc::SYS_prctl,
     libc::SYS_exit,
     libc::SYS_restart_syscall,
 ];
@@ -56,16 +57,21 @@ global_asm!(
     "ptrace_stub_call:",
     "    syscall",
     "    int3",
-    // `clone` without a stack: the child waits for its tracer.
+    // `clone` without a stack: the child waits for its tracer. Should that
+    // never come, it dies with the thread that has made the zygote.
     ".balign 16, 0xcc",
     "ptrace_stub_clone:",
     "    syscall",
     "    test eax, eax",
     "    jz 2f",
     "    int3",
-    "2:  mov eax, 34", // pause
+    "2:  mov eax, 157", // prctl
+    "    mov edi, 1",   // PR_SET_PDEATHSIG
+    "    mov esi, 9",   // SIGKILL
     "    syscall",
-    "    jmp 2b",
+    "3:  mov eax, 34", // pause
+    "    syscall",
+    "    jmp 3b",
     // Atomic operations on [rdi] with operand esi; previous value in eax.
     ".balign 16, 0xcc",
     "ptrace_stub_load:",

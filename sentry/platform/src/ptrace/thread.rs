@@ -217,12 +217,12 @@ impl GuestThread for Thread {
 
     fn clone_thread(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
-            let tid = self
-                .guest
-                .call(|tracee| tracee.clone_child(THREAD_FLAGS))
-                .await??;
             let process = self.guest.process.clone();
-            let guest = Guest::start(process, tid, Vectors::Inherited).await?;
+            let launch = self.guest.call(move |tracee| {
+                let tid = process.clone_child(tracee, THREAD_FLAGS)?;
+                Guest::launch(&process, tid, Vectors::Inherited)
+            });
+            let guest = launch.await??.finish().await?;
             let mut thread = Self::new(guest, self.space.clone());
             thread.regs = self.regs;
             let thread: Box<dyn GuestThread> = Box::new(thread);
@@ -232,16 +232,15 @@ impl GuestThread for Thread {
 
     fn fork(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
-            // The child must not inherit a descriptor that is being mapped.
-            let process = self.guest.process.clone();
-            let pid = self
-                .guest
-                .call(move |tracee| {
-                    let _none_open = process.descriptors.lock();
-                    tracee.clone_child(libc::CLONE_PARENT)
-                })
-                .await??;
-            let process = Process::adopt(&self.guest.process.shared, pid).await?;
+            let parent = self.guest.process.clone();
+            // Adopted even if this future is dropped meanwhile.
+            let adopted = self.guest.call(move |tracee| {
+                let pid = parent.clone_child(tracee, libc::CLONE_PARENT)?;
+                let shared = parent.shared.clone();
+                let control = parent.shared.control.clone();
+                Ok::<_, Errno>(control.call(move || Process::adopt(shared, pid)))
+            });
+            let process = adopted.await??.await??;
             let space = Space::new(process);
             let mut thread = space.thread_of_leader(Vectors::Inherited).await?;
             thread.regs = self.regs;

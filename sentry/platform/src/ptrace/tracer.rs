@@ -83,15 +83,15 @@ pub(super) enum Vectors {
 }
 
 impl Guest {
-    /// Traces thread `tid` of `process`, which waits in stub code.
-    pub(super) async fn start(
-        process: Arc<Process>,
+    /// Starts to trace thread `tid` of `process`, which waits in stub code.
+    pub(super) fn launch(
+        process: &Arc<Process>,
         tid: i32,
         vectors: Vectors,
-    ) -> Result<Arc<Self>, Errno> {
+    ) -> Result<Launch, Errno> {
         process.guest_count.fetch_add(1, Ordering::Relaxed);
         let guest = Arc::new(Self {
-            process,
+            process: process.clone(),
             tid,
             slot: Mutex::default(),
             changed: Condvar::new(),
@@ -107,13 +107,7 @@ impl Guest {
         let own = guest.clone();
         let thread = std::thread::Builder::new().name(format!("trace-{tid}"));
         let spawned = thread.spawn(move || {
-            let result = Tracee::seize(own.process.pid, tid).and_then(|mut tracee| {
-                if vectors == Vectors::Initial {
-                    let area = own.process.shared.initial_vector_state();
-                    tracee.set_vector_state(&area)?;
-                }
-                Ok(tracee)
-            });
+            let result = own.seize(vectors);
             let (tracee, result) = match result {
                 Ok(tracee) => (Some(tracee), Ok(())),
                 Err(err) => (None, Err(err)),
@@ -123,22 +117,29 @@ impl Guest {
                     waker.wake();
                 }
             });
-            if let Some(tracee) = tracee {
-                own.serve(tracee);
+            match tracee {
+                Some(tracee) => own.serve(tracee),
+                // Not traced, it would wait in stub code forever.
+                None => own.process.kill(),
             }
         });
         if spawned.is_err() {
-            // The thread would wait in stub code forever: end the process.
-            guest.process.kill();
+            process.kill();
             return Err(Errno::EAGAIN);
         }
-        // Dropping this future ends the tracer.
-        let guard = ExitOnDrop(Some(guest.clone()));
-        started.await?.inspect_err(|_| {
-            // Not traced, it would wait in stub code forever.
-            guest.process.kill();
-        })?;
-        guard.disarm().ok_or(Errno::ESRCH)
+        Ok(Launch {
+            guest: ExitOnDrop(Some(guest)),
+            started,
+        })
+    }
+
+    fn seize(&self, vectors: Vectors) -> Result<Tracee, Errno> {
+        let mut tracee = Tracee::seize(self.process.pid, self.tid)?;
+        if vectors == Vectors::Initial {
+            let area = self.process.shared.initial_vector_state();
+            tracee.set_vector_state(&area)?;
+        }
+        Ok(tracee)
     }
 
     /// The tracer thread.
@@ -338,6 +339,20 @@ impl Guest {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         run_woken(|| waker.wake());
+    }
+}
+
+/// A guest thread on its way. Dropping it ends the thread.
+pub(super) struct Launch {
+    guest: ExitOnDrop,
+    started: Promise<Result<(), Errno>>,
+}
+
+impl Launch {
+    /// The guest once it is traced.
+    pub(super) async fn finish(self) -> Result<Arc<Guest>, Errno> {
+        self.started.await??;
+        self.guest.disarm().ok_or(Errno::ESRCH)
     }
 }
 
