@@ -365,6 +365,11 @@ fn directories_are_listed_in_small_bites() {
         .map(|entry| entry.name)
         .collect();
     names.sort();
+    let up = world
+        .list("/")
+        .into_iter()
+        .find(|entry| entry.name == b"..");
+    assert_eq!(up.expect("..").ino, world.root().attr().expect("attr").ino);
     let before = names.len();
     names.dedup();
     assert_eq!((before, names.len()), (2502, 2502));
@@ -486,4 +491,55 @@ fn without_a_gofer_all_calls_fail() {
     let result = GoferFs::attach(&vfs, &connection, 0, CachePolicy::ROOTFS, "none");
     assert_eq!(result.err(), Some(Errno::EIO));
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// `cargo test --release -p runsc --test gofer_fs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn latency() {
+    let world = World::new(CachePolicy::ROOTFS);
+    std::fs::create_dir_all(world.host("a/b/c")).expect("dirs");
+    std::fs::write(world.host("a/b/c/f"), [7; 8192]).expect("file");
+    let measure = |what: &str, call: &mut dyn FnMut()| {
+        const ROUNDS: u32 = 50_000;
+        let start = std::time::Instant::now();
+        for _ in 0..ROUNDS {
+            call();
+        }
+        println!(
+            "{what:32} {:6} ns",
+            start.elapsed().as_nanos() / u128::from(ROUNDS)
+        );
+    };
+    measure("stat of 4 components", &mut || {
+        world.inode("a/b/c/f").attr().expect("attr");
+    });
+    measure("stat of nothing", &mut || {
+        assert!(world.get("a/b/c/none").is_err());
+    });
+    measure("open, read only", &mut || {
+        world.open("a/b/c/f", OpenMode::READ).expect("open");
+    });
+    measure("open, to write", &mut || {
+        world.open("a/b/c/f", RW).expect("open");
+    });
+    let file = world.open("a/b/c/f", RW).expect("open");
+    let mut buf = [0; 4096];
+    measure("read of 1 byte", &mut || {
+        file.ops.read_at(&file, &mut buf[..1], 0).expect("read");
+    });
+    measure("read of 4096 bytes", &mut || {
+        file.ops.read_at(&file, &mut buf, 0).expect("read");
+    });
+    measure("write of 4096 bytes", &mut || {
+        file.ops.write_at(&file, &buf, 0, false).expect("write");
+    });
+    measure("fstat after a write", &mut || {
+        file.ops.write_at(&file, &buf, 0, false).expect("write");
+        file.attr().expect("attr");
+    });
+    measure("create and unlink", &mut || {
+        world.make("a/new");
+        world.unlink("a/new").expect("unlink");
+    });
 }

@@ -101,9 +101,11 @@ impl FileOps for GoferDir {
                     batch.offset = next_offset;
                     continue;
                 };
+                // What lies above the root on the host is no guest's business.
+                let above = entry.name == b".." && self.inode.is_root();
                 let taken = emit(DirEntry {
                     name: entry.name.to_vec(),
-                    ino: entry.ino,
+                    ino: if above { self.inode.ino() } else { entry.ino },
                     kind,
                     next_offset,
                 });

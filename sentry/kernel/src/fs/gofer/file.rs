@@ -53,11 +53,11 @@ impl GoferFile {
         }
     }
 
-    fn written(&self, file: &File, count: usize) -> Result<(), Errno> {
+    fn written(&self, file: &File, count: usize, end: u64) -> Result<(), Errno> {
         if count == 0 {
             return Ok(());
         }
-        self.inode.invalidate();
+        self.inode.note_write(end);
         let status = file.status();
         if status.contains(StatusFlags::DSYNC) {
             let data_only = !status.contains(StatusFlags::SYNC);
@@ -75,6 +75,7 @@ impl Drop for GoferFile {
 
 impl FileOps for GoferFile {
     fn read_at(&self, _file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.inode.note_read();
         let done = self.read_cached(buf, offset)?.unwrap_or(0);
         let end = offset.saturating_add(done as u64);
         // Short at the end of the file is all there is.
@@ -100,12 +101,13 @@ impl FileOps for GoferFile {
             let _appending = self.appending.lock();
             let count = blocking(|| host::io::append(&self.fd, buf))?;
             let end = convert::size(&self.fd)?;
-            self.written(file, count)?;
+            self.written(file, count, end)?;
             return Ok((count, end));
         }
         let count = blocking(|| host::file::pwrite(&self.fd, buf, offset))?;
-        self.written(file, count)?;
-        Ok((count, offset.saturating_add(count as u64)))
+        let end = offset.saturating_add(count as u64);
+        self.written(file, count, end)?;
+        Ok((count, end))
     }
 
     fn is_seekable(&self) -> bool {

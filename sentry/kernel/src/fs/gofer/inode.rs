@@ -228,6 +228,33 @@ impl GoferInode {
         self.attr.lock().valid = false;
     }
 
+    /// A write through a donated fd ended at `end`.
+    pub(super) fn note_write(&self, end: u64) {
+        let mut cache = self.attr.lock();
+        cache.attr.size = cache.attr.size.max(end);
+        cache.valid = false;
+    }
+
+    /// A read through a donated fd: the host may have set the access time, as
+    /// `relatime` has it.
+    pub(super) fn note_read(&self) {
+        let mut cache = self.attr.lock();
+        let [atime, mtime, ctime] =
+            [cache.attr.atime, cache.attr.mtime, cache.attr.ctime].map(|t| (t.sec, t.nsec));
+        if atime <= mtime || atime <= ctime {
+            cache.valid = false;
+        }
+    }
+
+    /// Whether this is the root of the mount, which has no parent in it.
+    pub(super) fn is_root(&self) -> bool {
+        self.serial == Shared::FIRST_SERIAL
+    }
+
+    pub(super) fn ino(&self) -> u64 {
+        self.id.1
+    }
+
     /// Size as last known, without asking.
     pub(super) fn known_size(&self) -> u64 {
         self.attr.lock().attr.size

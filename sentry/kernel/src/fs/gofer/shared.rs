@@ -39,6 +39,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Number of the first inode, which is the root.
+    pub const FIRST_SERIAL: u64 = 1;
+
     pub fn new(
         connection: Arc<Connection>,
         policy: CachePolicy,
@@ -53,7 +56,7 @@ impl Shared {
             host_devs: Mutex::default(),
             inodes: Mutex::default(),
             recent: Mutex::default(),
-            next_serial: AtomicU64::new(1),
+            next_serial: AtomicU64::new(Self::FIRST_SERIAL),
         })
     }
 
