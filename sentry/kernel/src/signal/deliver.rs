@@ -10,7 +10,7 @@ use syscall_tables::abi::{
 
 use super::{frame, stop};
 use crate::ctx::Ctx;
-use crate::task::{ExitStatus, Work};
+use crate::task::{ExitStatus, Work, trace_signal};
 
 /// Number of `restart_syscall(2)`.
 const RESTART_SYSCALL: u64 = 219;
@@ -118,6 +118,7 @@ async fn next_signal(ctx: &mut Ctx<'_>) -> ControlFlow<ExitStatus, Option<Caught
         if info.si_code == SI_TIMER {
             task.group.timers.deliver(&mut info);
         }
+        trace_signal(&task, &info);
         match act(ctx, signal, info) {
             ControlFlow::Break(Some(status)) => return ControlFlow::Break(status),
             ControlFlow::Break(None) => {}

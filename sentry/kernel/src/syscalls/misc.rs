@@ -91,7 +91,7 @@ pub async fn getrandom(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let len = args.usize(1).min(i32::MAX.unsigned_abs() as usize);
-    let mut bytes = [0; WINDOW];
+    let mut bytes = vec![0; WINDOW.min(len)];
     let mut done = 0;
     while done < len {
         let window = bytes.get_mut(..WINDOW.min(len - done)).unwrap_or_default();

@@ -38,6 +38,8 @@ pub mod exec_creds;
 pub mod exit;
 pub mod pidfd;
 pub mod run;
+mod strace;
+pub(crate) use strace::signal as trace_signal;
 pub mod wait;
 
 pub use creds::{CapSet, Creds};

@@ -10,9 +10,10 @@ use sentry_platform::{Fault, GuestThread, Trap};
 use syscall_tables::Errno;
 use syscall_tables::abi::{SigInfo, Signal};
 
-use super::{ExitStatus, Task, exit};
+use super::{ExitStatus, Task, exit, strace};
 use crate::ctx::Ctx;
 use crate::kernel::Kernel;
+use crate::mm::{FaultOutcome, Via};
 use crate::signal::deliver;
 use crate::syscalls;
 use crate::user::Args;
@@ -44,7 +45,7 @@ async fn run(kernel: Arc<Kernel>, task: Arc<Task>, thread: Box<dyn GuestThread>)
 }
 
 /// Runs guest code until the task is to exit.
-async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
+pub(super) async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
     let mut interrupted: Option<Errno> = None;
     loop {
         if interrupted.is_some()
@@ -61,7 +62,7 @@ async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
         ctx.task.leave_guest();
         match trap {
             Trap::Syscall => interrupted = system_call(ctx).await,
-            Trap::Fault(fault) => force_fault(ctx, fault),
+            Trap::Fault(fault) => Box::pin(fault_of_guest(ctx, fault)).await,
             Trap::Interrupted => {}
             Trap::Killed => {
                 let status = ExitStatus::Signal {
@@ -89,8 +90,17 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
         }
     }
     ctx.task.enter_call(number);
+    let traced = if ctx.kernel.strace {
+        Some(Box::pin(strace::begin(ctx, number, &args.0)).await)
+    } else {
+        None
+    };
     let result = syscalls::dispatch(ctx, number, args).await;
     ctx.task.leave_call();
+    if let Some(traced) = traced {
+        let value = result.unwrap_or_else(Errno::as_return);
+        Box::pin(strace::end(ctx, traced, value)).await;
+    }
     let (value, interrupted) = match result {
         Ok(value) => (value, None),
         Err(code) => (code.as_return(), code.is_restart().then_some(code)),
@@ -104,6 +114,17 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
         }
     }
     interrupted
+}
+
+/// Grows the stack or makes the fault a signal.
+async fn fault_of_guest(ctx: &mut Ctx<'_>, fault: Fault) {
+    let mm = ctx.task.mm();
+    let limits = ctx.task.memory_limits();
+    let mut via = Via::Thread(ctx.thread.as_mut());
+    match mm.fault(&mut via, &fault, &limits).await {
+        FaultOutcome::Retry => {}
+        FaultOutcome::Signal { code } => force_fault(ctx, Fault { code, ..fault }),
+    }
 }
 
 fn force_fault(ctx: &mut Ctx<'_>, fault: Fault) {

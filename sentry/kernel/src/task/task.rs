@@ -14,11 +14,12 @@ use bitflags::bitflags;
 use parking_lot::{Mutex, RwLock};
 use sentry_platform::ThreadHandle;
 use syscall_tables::Errno;
+use syscall_tables::abi::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 
 use super::sched::SchedState;
-use super::{Creds, ExitStatus, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage};
+use super::{CapSet, Creds, ExitStatus, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage};
 use crate::kernel::Kernel;
-use crate::mm::MemoryManager;
+use crate::mm::{Limits, MemoryManager};
 use crate::signal::TaskSignals;
 use crate::sync::WaitQueue;
 use crate::vfs::{FdTable, FsContextRef};
@@ -296,6 +297,22 @@ impl Task {
             user: self.cpu_time(),
             max_rss_bytes: self.mm().space.resident_bytes(),
             ..Usage::default()
+        }
+    }
+
+    /// Limits on memory that the task is subject to.
+    pub fn memory_limits(&self) -> Limits {
+        let limits = self.group.limits();
+        let may_lock = self.creds().has(CapSet::IPC_LOCK);
+        Limits {
+            address_space: limits.soft(RLIMIT_AS),
+            data: limits.soft(RLIMIT_DATA),
+            stack: limits.soft(RLIMIT_STACK),
+            locked: if may_lock {
+                u64::MAX
+            } else {
+                limits.soft(RLIMIT_MEMLOCK)
+            },
         }
     }
 

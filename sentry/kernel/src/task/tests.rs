@@ -322,3 +322,20 @@ fn sessions_and_groups() {
     let denied = world.call(&child, nr::SETPGID, &[3, 2]);
     assert_eq!(denied, error(Errno::EPERM));
 }
+
+#[test]
+fn a_task_is_small() {
+    // Every task of the sandbox has this much memory for as long as it lives.
+    let world = World::new();
+    let task = world.task(1);
+    let kernel = task.kernel().clone();
+    let space = block_on(kernel.platform.new_space()).expect("space");
+    let mut thread = block_on(space.new_thread()).expect("thread");
+    let mut ctx = crate::ctx::Ctx {
+        kernel: &kernel,
+        task: &task,
+        thread: &mut thread,
+    };
+    let size = size_of_val(&super::run::drive(&mut ctx));
+    assert!(size <= 3072, "the state of a task's loop has {size} bytes");
+}
