@@ -1,6 +1,6 @@
 //! Guest address spaces: a stub process and what the control thread does in it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
 use syscall_tables::Errno;
@@ -16,8 +16,6 @@ use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
 pub(super) struct SystrapSpace {
     me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
-    /// `/proc/PID/statm`, if the sentry sees a `/proc`.
-    statm: Option<OwnedFd>,
 }
 
 /// Which way bytes go through the transfer window.
@@ -29,15 +27,9 @@ enum Transfer {
 
 impl SystrapSpace {
     pub(super) fn new(stub: Arc<Stub>) -> Arc<Self> {
-        let path = format!("/proc/{}/statm", stub.pid());
-        // A confined sentry can open nothing; trying would kill it.
-        let statm = (!crate::host::seccomp::is_confined())
-            .then(|| std::fs::File::open(path).ok().map(OwnedFd::from))
-            .flatten();
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             stub,
-            statm,
         })
     }
 
@@ -157,18 +149,9 @@ impl AddressSpace for SystrapSpace {
         })
     }
 
+    /// Not known: the sentry opens no files, thus not `/proc/PID/statm` either.
     fn resident_bytes(&self) -> u64 {
-        let mut text = [0; 128];
-        let Some(statm) = &self.statm else { return 0 };
-        let Ok(len) = nix::sys::uio::pread(statm, &mut text, 0) else {
-            return 0;
-        };
-        let text = text.get(..len).unwrap_or_default();
-        let pages = std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| text.split(' ').nth(1))
-            .and_then(|field| field.parse::<u64>().ok());
-        pages.unwrap_or(0).saturating_mul(4096)
+        0
     }
 
     fn kill(&self) {
