@@ -28,6 +28,27 @@ fn main() {
         .arg(out.join("stub"))
         .arg(source.join("main.rs"))
         .run();
+
+    let version_script = source.join("vdso.map");
+    let linker_script = source.join("vdso.ld");
+    rustc()
+        .args(["--crate-name", "vdso", "--crate-type", "bin"])
+        // Not what it becomes, but what keeps `-pie` away from `-shared`.
+        .args(["-C", "relocation-model=static"])
+        .args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib"])
+        .args(["-C", "link-arg=-shared"])
+        .args(["-C", "link-arg=-Wl,--build-id=none,-soname=linux-vdso.so.1"])
+        .args(["-C", "link-arg=-Wl,--hash-style=both,-Bsymbolic"])
+        .arg("-C")
+        .arg(format!(
+            "link-arg=-Wl,--version-script={},-T,{}",
+            version_script.display(),
+            linker_script.display()
+        ))
+        .arg("-o")
+        .arg(out.join("vdso.so"))
+        .arg(source.join("vdso.rs"))
+        .run();
 }
 
 /// The compiler with the options that both artefacts share.

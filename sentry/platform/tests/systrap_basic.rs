@@ -431,3 +431,49 @@ fn tempfile() -> std::fs::File {
     file.write_all(&[2; 4096]).expect("written");
     file
 }
+
+guest_code!(
+    clock,
+    // rdi: address of clock_gettime, rsi: timespec
+    "mov rbx, rdi",
+    "mov r12, rsi",
+    "mov r13d, 1000",
+    "2: mov edi, 1",
+    "mov rsi, r12",
+    "call rbx",
+    "dec r13d",
+    "jnz 2b",
+    "mov rdi, rax",
+    "mov eax, 60",
+    "syscall",
+);
+
+#[test]
+fn the_clock_is_read_without_a_trap() {
+    let platform = platform();
+    let (space, mut thread) = load(&platform, clock());
+    let vdso = platform.vdso().expect("a vDSO");
+    let at = 0x2000_0000;
+    let map = MemOp::MapFile {
+        range: at..at + vdso.len_bytes.next_multiple_of(PAGE),
+        protection: RX,
+        sharing: Sharing::Private,
+        fd: vdso.fd.as_fd(),
+        offset: 0,
+    };
+    block_on(space.apply(&[map])).expect("mapped");
+    // Its first function is that one; see `stub/vdso.ld`.
+    let mut image = vec![0; usize::try_from(vdso.len_bytes).expect("small")];
+    block_on(space.read(at, &mut image)).expect("mapped");
+    let endbr = [0xf3, 0x0f, 0x1e, 0xfa];
+    let offset = image.windows(4).position(|bytes| bytes == endbr);
+    thread.regs_mut().rdi = at + offset.expect("a function") as u64;
+    thread.regs_mut().rsi = DATA;
+    assert_eq!(run(&mut *thread), Trap::Syscall);
+    assert_eq!((thread.regs().orig_rax, thread.regs().rdi), (60, 0));
+    let mut timespec = [0; 16];
+    copy_in(&mut *thread, DATA, &mut timespec).expect("mapped");
+    let seconds = u64::from_le_bytes(timespec[..8].try_into().expect("eight bytes"));
+    let now = nix::time::ClockId::CLOCK_MONOTONIC.now().expect("a clock");
+    assert!((now.tv_sec() as u64).abs_diff(seconds) <= 2);
+}

@@ -15,6 +15,7 @@
 //! | `memop.rs` | memory operations as host calls |
 //! | `filter.rs` | the seccomp filters |
 //! | `xstate.rs` | vector state |
+//! | `vdso.rs` | the guest's vDSO, onto the host's |
 //! | `shared.rs`, `sys.rs` | shared memory and host calls |
 //!
 //! Trust: everything a stub can write is a claim. It is read once, checked,
@@ -36,6 +37,7 @@ mod space;
 mod stub;
 mod sys;
 mod thread;
+mod vdso;
 mod xstate;
 mod zygote;
 
@@ -172,6 +174,7 @@ impl Systrap {
             .spawn(move || Hub::watch(&weak_hub))?;
         let machine = Machine::new(hub, vector, options.memory_calls);
         let zygote = zygote::start(&machine, global_fd.as_fd())?;
+        vdso::fill_table(&global, zygote.vdso);
 
         let pool = Arc::new(Pool {
             state: Mutex::new(PoolState {
@@ -189,7 +192,7 @@ impl Systrap {
             machine,
             zygote,
             pool,
-            vdso: None,
+            vdso: Some(vdso::image()?),
         }))
     }
 

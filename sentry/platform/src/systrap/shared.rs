@@ -54,6 +54,15 @@ pub(super) fn memfd(name: &CStr, len: u64, executable: Executable) -> Result<Own
     Ok(fd)
 }
 
+/// Writes the bytes of a new memfd.
+pub(super) fn fill(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = nix::unistd::write(fd, bytes).map_err(crate::host::errno)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Adds `seals` (`F_SEAL_*`) to a memfd.
 pub(super) fn seal(fd: BorrowedFd<'_>, seals: libc::c_int) -> Result<(), Errno> {
     // SAFETY: plain call on an open descriptor.
@@ -68,6 +77,9 @@ pub(super) fn seal(fd: BorrowedFd<'_>, seals: libc::c_int) -> Result<(), Errno> 
 /// The seals after which nobody but existing mappings can change a memfd.
 pub(super) const SEAL_CONTENT: libc::c_int =
     libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+/// The seals after which nobody can change a memfd.
+pub(super) const SEAL_ALL: libc::c_int =
+    libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 /// The seals that fix a memfd's size, so that no access can end in `SIGBUS`.
 pub(super) const SEAL_SIZE: libc::c_int =
     libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;

@@ -31,11 +31,8 @@ pub(super) struct Zygote {
 pub(super) fn start(machine: &Arc<Machine>, global: BorrowedFd<'_>) -> Result<Zygote, Errno> {
     let len = u64::try_from(IMAGE.len()).map_err(|_| Errno::ENOMEM)?;
     let image = shared::memfd(c"stub", len, Executable::Yes)?;
-    write_all(image.as_fd(), IMAGE)?;
-    shared::seal(
-        image.as_fd(),
-        libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL,
-    )?;
+    shared::fill(image.as_fd(), IMAGE)?;
+    shared::seal(image.as_fd(), shared::SEAL_ALL)?;
 
     let (control, ends) = Control::new(&machine.hub)?;
     let pid = execute(
@@ -105,14 +102,6 @@ fn failure(pid: i32) -> Errno {
             Errno::ETIMEDOUT
         }
     }
-}
-
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        let written = nix::unistd::write(fd, bytes).map_err(crate::host::errno)?;
-        bytes = bytes.get(written..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 const EXEC_FAILED: i32 = 126;
