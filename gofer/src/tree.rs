@@ -171,10 +171,10 @@ impl Tree {
         }))
     }
 
-    /// Keeps names from moving while the guard lives.
+    /// Keeps names from moving while the guard lives. Whoever has it calls
+    /// only those methods that say so.
     pub fn hold_places(&self) -> RwLockReadGuard<'_, ()> {
-        // Recursive, because a walk holds it while it opens directories.
-        self.placing.read_recursive()
+        self.placing.read()
     }
 
     /// For renames: nobody else looks at places meanwhile.
@@ -193,11 +193,16 @@ impl Tree {
 
     /// An `O_PATH` fd of a directory node.
     pub fn directory(&self, id: NodeId) -> Result<Arc<OwnedFd>, Errno> {
+        let _places = self.hold_places();
+        self.directory_held(id)
+    }
+
+    /// As [`Self::directory`], for those who hold the places.
+    pub fn directory_held(&self, id: NodeId) -> Result<Arc<OwnedFd>, Errno> {
         let info = self.info(id)?;
         if info.kind() != FileKind::Directory {
             return Err(Errno::NOTDIR);
         }
-        let _places = self.hold_places();
         let (dir, names) = match self.inner.lock().find(id.0)? {
             Found::Open(fd) => return Ok(fd),
             Found::Below(dir, names) => (dir, names),
@@ -213,10 +218,10 @@ impl Tree {
     /// with its attributes.
     pub fn open(&self, id: NodeId) -> Result<(Arc<OwnedFd>, Info, Attr), Errno> {
         let info = self.info(id)?;
+        let places = self.hold_places();
         let fd = if info.kind() == FileKind::Directory {
-            self.directory(id)?
+            self.directory_held(id)?
         } else {
-            let _places = self.hold_places();
             let found = self.inner.lock().find(id.0)?;
             match found {
                 Found::Open(fd) => fd,
@@ -225,11 +230,12 @@ impl Tree {
                 }
             }
         };
+        drop(places);
         let attr = self.vet(&info, fd.as_fd())?;
         Ok((fd, info, attr))
     }
 
-    /// How a node is found.
+    /// How a node is found, for those who hold the places.
     pub fn locate(&self, id: NodeId) -> Result<Located, Errno> {
         let (parent, name) = {
             let inner = self.inner.lock();
@@ -240,7 +246,7 @@ impl Tree {
                 (None, _) => return Err(Errno::STALE),
             }
         };
-        let dir = self.directory(parent)?;
+        let dir = self.directory_held(parent)?;
         Ok(Located::Named { dir, name })
     }
 

@@ -46,7 +46,7 @@ impl Session {
         while let Some(name) = names.next() {
             let fd = match dir.take() {
                 Some(fd) => fd,
-                None => self.tree.directory(at)?,
+                None => self.tree.directory_held(at)?,
             };
             let attr = host::attr_at((*fd).as_fd(), name)?;
             let node = self.tree.found(at, name, &attr)?;
