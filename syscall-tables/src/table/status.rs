@@ -326,7 +326,7 @@ pub(super) static STATUS: [(u32, Status); COUNT] = [
     (nr::CLOCK_ADJTIME, Partial("reads only")),
     (nr::SYNCFS, FULL),
     (nr::SENDMMSG, NONE),
-    (nr::SETNS, NONE),
+    (nr::SETNS, Partial("no network and time namespaces to go to")),
     (nr::GETCPU, Partial("always CPU 0")),
     (nr::PROCESS_VM_READV, NONE),
     (nr::PROCESS_VM_WRITEV, NONE),

@@ -272,6 +272,7 @@ handlers! {
     PRLIMIT64 => rlimit::prlimit64,
     CLOCK_ADJTIME => time::clock_adjtime,
     SYNCFS => sync::syncfs,
+    SETNS => namespace::setns,
     GETCPU => misc::getcpu,
     KCMP => misc::kcmp,
     SCHED_SETATTR => sched::sched_setattr,

@@ -36,6 +36,7 @@ pub mod clone;
 pub mod exec;
 pub mod exec_creds;
 pub mod exit;
+pub mod nsfs;
 pub mod pidfd;
 pub mod run;
 mod strace;
