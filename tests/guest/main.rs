@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod util;
+mod creds;
 mod driver;
 mod futex;
 mod helpers;
@@ -22,9 +23,10 @@ mod process;
 mod signals;
 mod sockets;
 mod time;
+mod tty;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES), ("tty", tty::CASES), ("creds", creds::CASES)];
 
 fn main() {
     std::process::exit(driver::main());
