@@ -6,6 +6,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
+pub mod overlay;
 pub mod pipe;
 pub mod signalfd;
 pub mod timerfd;
