@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`file`] | positioned transfers, sizes, seals of memfds and donated files |
 //! | [`io`] | vectored transfers without waiting, attributes of descriptors |
+//! | [`memfd`] | sized memory objects |
 //! | [`random`] | random bytes |
 //! | [`seccomp`] | the list of calls the sentry may make |
 //! | [`socket`] | unix sockets with descriptors |
@@ -12,6 +13,7 @@
 
 pub mod file;
 pub mod io;
+pub mod memfd;
 pub mod random;
 pub mod seccomp;
 pub mod socket;

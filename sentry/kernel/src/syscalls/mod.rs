@@ -13,6 +13,8 @@ mod fcntl;
 mod inotify;
 mod lock;
 mod memfd;
+mod memory;
+mod memory_advice;
 mod misc;
 mod namespace;
 mod open;
@@ -82,6 +84,10 @@ handlers! {
     LSTAT => stat::lstat,
     POLL => poll::poll,
     LSEEK => read_write::lseek,
+    MMAP => memory::mmap,
+    MPROTECT => memory::mprotect,
+    MUNMAP => memory::munmap,
+    BRK => memory::brk,
     RT_SIGACTION => signal::rt_sigaction,
     RT_SIGPROCMASK => signal::rt_sigprocmask,
     RT_SIGRETURN => signal::rt_sigreturn,
@@ -94,6 +100,10 @@ handlers! {
     PIPE => pipe::pipe,
     SELECT => poll::select,
     SCHED_YIELD => sched::sched_yield,
+    MREMAP => memory::mremap,
+    MSYNC => memory_advice::msync,
+    MINCORE => memory_advice::mincore,
+    MADVISE => memory_advice::madvise,
     DUP => open::dup,
     DUP2 => open::dup2,
     PAUSE => signal::pause,
@@ -183,6 +193,10 @@ handlers! {
     SCHED_GET_PRIORITY_MAX => sched::sched_get_priority_max,
     SCHED_GET_PRIORITY_MIN => sched::sched_get_priority_min,
     SCHED_RR_GET_INTERVAL => sched::sched_rr_get_interval,
+    MLOCK => memory_advice::mlock,
+    MUNLOCK => memory_advice::munlock,
+    MLOCKALL => memory_advice::mlockall,
+    MUNLOCKALL => memory_advice::munlockall,
     PRCTL => prctl::prctl,
     ARCH_PRCTL => prctl::arch_prctl,
     ADJTIMEX => time::adjtimex,
@@ -211,6 +225,7 @@ handlers! {
     SCHED_SETAFFINITY => sched::sched_setaffinity,
     SCHED_GETAFFINITY => sched::sched_getaffinity,
     EPOLL_CREATE => epoll::epoll_create,
+    REMAP_FILE_PAGES => memory::remap_file_pages,
     GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
     RESTART_SYSCALL => signal::restart_syscall,
@@ -229,6 +244,9 @@ handlers! {
     EPOLL_CTL => epoll::epoll_ctl,
     TGKILL => signal::tgkill,
     UTIMES => attributes::utimes,
+    MBIND => memory_advice::mbind,
+    SET_MEMPOLICY => memory_advice::set_mempolicy,
+    GET_MEMPOLICY => memory_advice::get_mempolicy,
     WAITID => wait::waitid,
     IOPRIO_SET => sched::ioprio_set,
     IOPRIO_GET => sched::ioprio_get,
@@ -282,8 +300,10 @@ handlers! {
     MEMFD_CREATE => memfd::memfd_create,
     EXECVEAT => exec::execveat,
     MEMBARRIER => misc::membarrier,
+    MLOCK2 => memory_advice::mlock2,
     PREADV2 => read_write::preadv2,
     PWRITEV2 => read_write::pwritev2,
+    PKEY_MPROTECT => memory::pkey_mprotect,
     STATX => stat::statx,
     PIDFD_SEND_SIGNAL => pidfd::pidfd_send_signal,
     PIDFD_OPEN => pidfd::pidfd_open,
@@ -294,6 +314,7 @@ handlers! {
     FACCESSAT2 => stat::faccessat2,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
     FCHMODAT2 => attributes::fchmodat2,
+    MSEAL => memory::mseal,
     SETXATTRAT => xattr::setxattrat,
     GETXATTRAT => xattr::getxattrat,
     LISTXATTRAT => xattr::listxattrat,
