@@ -335,7 +335,7 @@ pub(super) static STATUS: [(u32, Status); COUNT] = [
     (nr::SCHED_SETATTR, Partial("kept and answered; no deadline policy")),
     (nr::SCHED_GETATTR, FULL),
     (nr::RENAMEAT2, FULL),
-    (nr::SECCOMP, NONE),
+    (nr::SECCOMP, FULL),
     (nr::GETRANDOM, FULL),
     (nr::MEMFD_CREATE, Partial("no huge pages")),
     (nr::KEXEC_FILE_LOAD, Refused(Errno::EPERM)),

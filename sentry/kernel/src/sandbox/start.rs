@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::loader::Arguments;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::sched::SchedState;
+use crate::task::seccomp::Seccomp;
 use crate::task::{
     Creds, Namespaces, NewGroup, NewTask, Pid, PidNamespace, ProcessGroup, Session, Task,
     ThreadGroup, UtsNamespace, exec, run,
@@ -170,6 +171,7 @@ async fn prepare(
         sched: SchedState::new(kernel.cpus),
         personality: 0,
         timer_slack_ns: TIMER_SLACK_NS,
+        seccomp: Seccomp::default(),
     });
     let tree = kernel.tree.lock();
     pid.attach_task(task.clone());

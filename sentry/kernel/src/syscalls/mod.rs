@@ -26,6 +26,7 @@ mod process;
 mod read_write;
 mod rlimit;
 mod sched;
+mod seccomp;
 mod signal;
 mod signalfd;
 mod stat;
@@ -296,6 +297,7 @@ handlers! {
     SCHED_SETATTR => sched::sched_setattr,
     SCHED_GETATTR => sched::sched_getattr,
     RENAMEAT2 => directory::renameat2,
+    SECCOMP => seccomp::seccomp,
     GETRANDOM => misc::getrandom,
     MEMFD_CREATE => memfd::memfd_create,
     EXECVEAT => exec::execveat,

@@ -136,6 +136,8 @@ pub async fn prctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             all_zero(&args, 1)?;
             Ok(2)
         }
+        PR_GET_SECCOMP => Ok(ctx.task.seccomp.mode().into()),
+        PR_SET_SECCOMP => super::seccomp::prctl_set(ctx, arg, args.raw(2)).await,
         PR_SET_PTRACER => Ok(0),
         PR_GET_SPECULATION_CTRL => {
             all_zero(&args, 2)?;

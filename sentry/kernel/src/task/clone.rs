@@ -295,6 +295,7 @@ fn build(
         sched: parent.sched.lock().for_child(),
         personality: parent.personality.load(Ordering::Relaxed),
         timer_slack_ns: parent.timer_slack_ns.load(Ordering::Relaxed),
+        seccomp: parent.seccomp.duplicate(),
     });
     if request.has(CloneFlags::CLONE_CHILD_CLEARTID) {
         child
@@ -388,6 +389,8 @@ fn publish(
         if signals.exit.is_some() || blocked {
             return Err(Errno::ERESTARTNOINTR);
         }
+        // A sibling may have given all threads a filter meanwhile.
+        child.seccomp.take_from(&parent.seccomp);
         pid.attach_task(child.clone());
         links.tasks.push(child.clone());
         return Ok(());

@@ -39,6 +39,7 @@ pub mod exit;
 pub mod nsfs;
 pub mod pidfd;
 pub mod run;
+pub mod seccomp;
 mod strace;
 pub(crate) use strace::signal as trace_signal;
 pub mod wait;

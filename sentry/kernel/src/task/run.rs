@@ -10,8 +10,9 @@ use sentry_platform::{Fault, GuestThread, Trap};
 use syscall_tables::Errno;
 use syscall_tables::abi::{SigInfo, Signal};
 
+use super::seccomp::{self, Verdict};
 use super::{ExitStatus, Task, exit, strace};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, SysResult};
 use crate::kernel::Kernel;
 use crate::mm::{FaultOutcome, Via};
 use crate::signal::deliver;
@@ -95,7 +96,11 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
     } else {
         None
     };
-    let result = syscalls::dispatch(ctx, number, args).await;
+    let result = if ctx.task.seccomp.is_active() {
+        Box::pin(filtered(ctx, number, args)).await
+    } else {
+        syscalls::dispatch(ctx, number, args).await
+    };
     ctx.task.leave_call();
     if let Some(traced) = traced {
         let value = result.unwrap_or_else(Errno::as_return);
@@ -114,6 +119,19 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
         }
     }
     interrupted
+}
+
+/// Runs a call if the task's own filters let it.
+async fn filtered(ctx: &mut Ctx<'_>, number: u64, args: Args) -> SysResult {
+    match seccomp::check(ctx, number, &args.0).await {
+        Verdict::Run => syscalls::dispatch(ctx, number, args).await,
+        Verdict::Fail(error) => Err(error),
+        Verdict::Answer(value) => Ok(value),
+        // The handler sees the registers as they were.
+        Verdict::Signalled => Ok(number),
+        // Without a tracer the call is refused.
+        Verdict::Trace => Err(Errno::ENOSYS),
+    }
 }
 
 /// Grows the stack or makes the fault a signal.

@@ -17,6 +17,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 
 use super::sched::SchedState;
+use super::seccomp::Seccomp;
 use super::{CapSet, Creds, ExitStatus, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage};
 use crate::kernel::Kernel;
 use crate::mm::{Limits, MemoryManager};
@@ -104,6 +105,7 @@ pub struct Task {
     /// Head of the robust futex list and its length, as given.
     pub robust_list: AtomicU64,
     pub pdeath_signal: AtomicI32,
+    pub seccomp: Seccomp,
     pub(crate) restart: Mutex<Option<RestartBlock>>,
     restarted: Mutex<Option<Option<Instant>>>,
     pub(crate) sched: Mutex<SchedState>,
@@ -139,6 +141,7 @@ pub(crate) struct NewTask {
     pub sched: SchedState,
     pub personality: u32,
     pub timer_slack_ns: u64,
+    pub seccomp: Seccomp,
 }
 
 impl Task {
@@ -170,6 +173,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             pdeath_signal: AtomicI32::new(0),
+            seccomp: new.seccomp,
             restart: Mutex::default(),
             restarted: Mutex::default(),
             sched: Mutex::new(new.sched),
