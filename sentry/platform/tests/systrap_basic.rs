@@ -371,15 +371,16 @@ fn ranges_outside_the_guest_are_refused() {
     let (space, mut thread) = load(&platform, counting_calls());
     assert_eq!(run(&mut *thread), Trap::Syscall);
     let end = platform.guest_range().end;
-    for range in [
-        0..PAGE,
-        end..end + PAGE,
-        end - PAGE..end + PAGE,
-        DATA..DATA,
-        DATA + PAGE..DATA,
-        DATA + 1..DATA + PAGE,
-        u64::MAX - PAGE + 1..PAGE,
+    for (start, stop) in [
+        (0, PAGE),
+        (end, end + PAGE),
+        (end - PAGE, end + PAGE),
+        (DATA, DATA),
+        (DATA + PAGE, DATA),
+        (DATA + 1, DATA + PAGE),
+        (u64::MAX - PAGE + 1, PAGE),
     ] {
+        let range = start..stop;
         let unmap = [MemOp::Unmap {
             range: range.clone(),
         }];

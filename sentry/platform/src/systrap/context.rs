@@ -5,10 +5,12 @@
 //! stub writes `OP_WAIT` with the same generation. Any other value is a breach
 //! and costs the stub its life.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use syscall_tables::Errno;
 
 use super::hub::{Cell, Dead};
 use super::layout as l;
@@ -34,6 +36,7 @@ pub(super) struct ParkedThread {
 
 /// What the owner of a guest thread and its handles share.
 pub(super) struct ThreadCore {
+    me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
     /// Offset of the context.
     base: u64,
@@ -44,9 +47,45 @@ pub(super) struct ThreadCore {
     interrupt: AtomicBool,
     /// It was told to run guest code and has not trapped since.
     running: AtomicBool,
+    /// It has not answered a command for so long that its task waits.
+    late: AtomicBool,
+    /// How often it has handed over.
+    answers: AtomicU32,
+    /// The watchdog will look at it.
+    reported: AtomicBool,
 }
 
 impl ThreadCore {
+    pub(super) fn answers(&self) -> u32 {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    fn owes_answer(&self) -> bool {
+        let interrupted =
+            self.running.load(Ordering::SeqCst) && self.interrupt.load(Ordering::SeqCst);
+        interrupted || self.late.load(Ordering::SeqCst)
+    }
+
+    fn report(self: &Arc<Self>) {
+        if !self.reported.swap(true, Ordering::SeqCst) {
+            self.stub.machine.watchdog.report(self);
+        }
+    }
+
+    /// The watchdog's look: kills the stub if it still owes the answer it
+    /// owed when there were `answers`.
+    pub(super) fn check(self: &Arc<Self>, answers: u32) {
+        self.reported.store(false, Ordering::SeqCst);
+        if !self.owes_answer() || self.stub.bell().is_dead() {
+            return;
+        }
+        if self.answers() == answers {
+            self.stub.kill();
+        } else {
+            self.report();
+        }
+    }
+
     /// Takes the thread's turn back if it is to stop.
     pub(super) fn take_interrupt(&self) -> bool {
         self.interrupt.load(Ordering::SeqCst) && self.interrupt.swap(false, Ordering::SeqCst)
@@ -76,6 +115,9 @@ impl ThreadHandle for ThreadCore {
             let signal = l::INTERRUPT_SIGNAL.cast_signed();
             // ESRCH: it is gone, and its owner learns so otherwise.
             let _ = sys::tgkill(self.stub.pid(), self.tid, signal);
+            if let Some(me) = self.me.upgrade() {
+                me.report();
+            }
         }
     }
 
@@ -93,13 +135,14 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(stub: Arc<Stub>, thread: ParkedThread) -> Self {
+    pub(super) fn new(stub: Arc<Stub>, thread: ParkedThread) -> Result<Self, Errno> {
         let base = thread.slot * l::SLOT_LEN;
-        let cell = Cell::new(stub.hub(), stub.bell(), base + l::C_STATE);
+        let cell = Cell::new(stub.hub(), stub.bell(), base + l::C_STATE)?;
         if thread.starting {
             cell.expect_change_from(word(l::OP_START, thread.generation));
         }
-        let core = Arc::new(ThreadCore {
+        let core = Arc::new_cyclic(|me| ThreadCore {
+            me: me.clone(),
             stub,
             base,
             slot: thread.slot,
@@ -107,12 +150,15 @@ impl Turn {
             cell,
             interrupt: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            answers: AtomicU32::new(0),
+            reported: AtomicBool::new(false),
         });
-        Self {
+        Ok(Self {
             core,
             generation: thread.generation,
             pending: thread.starting,
-        }
+        })
     }
 
     pub(super) fn map(&self) -> &SharedMap {
@@ -155,7 +201,15 @@ impl Turn {
 
     /// Waits until the stub has answered the latest order.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
-        self.poll_state(cx, COMMAND_SPINS)
+        let answer = self.poll_state(cx, COMMAND_SPINS);
+        let late = answer.is_pending();
+        if late || self.core.late.load(Ordering::Relaxed) {
+            self.core.late.store(late, Ordering::SeqCst);
+            if late {
+                self.core.report();
+            }
+        }
+        answer
     }
 
     /// As [`Self::poll_answer`] for guest code, which takes its time.
@@ -169,6 +223,7 @@ impl Turn {
         }
         let state = ready!(self.core.cell.poll(cx, spins))?;
         self.pending = false;
+        self.core.answers.fetch_add(1, Ordering::SeqCst);
         if state & !l::STATE_SLEEP == word(l::OP_WAIT, self.generation) {
             Poll::Ready(Ok(()))
         } else {

@@ -114,7 +114,7 @@ impl Control {
         let contexts = SharedMap::new(contexts_fd.as_fd(), l::CONTEXTS_LEN, shared::SEAL_SIZE)?;
         let contexts = Arc::new(contexts);
         let bell = Bell::new(contexts.clone());
-        let cell = Cell::new(hub, &bell, l::R_DONE);
+        let cell = Cell::new(hub, &bell, l::R_DONE)?;
 
         let slot = l::CONTEXTS;
         // struct msghdr: name, its length, iov, its count, control, its length.

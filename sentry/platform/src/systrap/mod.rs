@@ -11,6 +11,7 @@
 //! | `control.rs` | batches of host calls for the control thread |
 //! | `context.rs` | the hand-over with one app thread |
 //! | `hub.rs` | polling, bells, sleeping |
+//! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
 //! | `memop.rs` | memory operations as host calls |
 //! | `filter.rs` | the seccomp filters |
@@ -38,6 +39,7 @@ mod stub;
 mod sys;
 mod thread;
 mod vdso;
+mod watchdog;
 mod xstate;
 mod zygote;
 
@@ -172,7 +174,7 @@ impl Systrap {
         std::thread::Builder::new()
             .name("systrap-watch".to_owned())
             .spawn(move || Hub::watch(&weak_hub))?;
-        let machine = Machine::new(hub, vector, options.memory_calls);
+        let machine = Machine::new(hub, vector, options.memory_calls)?;
         let zygote = zygote::start(&machine, global_fd.as_fd())?;
         vdso::fill_table(&global, zygote.vdso);
 
@@ -225,6 +227,7 @@ impl Drop for Systrap {
         self.pool.wanted.notify_one();
         self.zygote.stub.kill();
         self.machine.hub.close();
+        self.machine.watchdog.close();
     }
 }
 

@@ -144,7 +144,7 @@ impl AddressSpace for SystrapSpace {
         Box::pin(async move {
             let space = self.me.upgrade().ok_or(Errno::ESRCH)?;
             let thread = self.stub.take_thread().await?;
-            let thread: Box<dyn GuestThread> = Box::new(SystrapThread::new(space, thread));
+            let thread: Box<dyn GuestThread> = Box::new(SystrapThread::new(space, thread)?);
             Ok(thread)
         })
     }

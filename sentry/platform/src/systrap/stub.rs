@@ -15,6 +15,7 @@ use super::hub::{Bell, Dead, Hub};
 use super::layout as l;
 use super::shared::{SharedMap, punch_hole};
 use super::sys;
+use super::watchdog::Watchdog;
 use super::xstate::VectorLayout;
 use crate::executor::host_poll::{Readiness, Watch};
 use crate::futex::{self, Scope};
@@ -29,6 +30,7 @@ pub(super) struct Machine {
     /// Initial vector state.
     pub(super) initial_vector: Vec<u8>,
     pub(super) memory_calls: super::filter::MemoryCalls,
+    pub(super) watchdog: Arc<Watchdog>,
     reaper: Arc<Reaper>,
 }
 
@@ -37,14 +39,15 @@ impl Machine {
         hub: Arc<Hub>,
         vector: VectorLayout,
         memory_calls: super::filter::MemoryCalls,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Result<Arc<Self>, Errno> {
+        Ok(Arc::new(Self {
             hub,
             initial_vector: vector.initial(),
             vector,
             memory_calls,
+            watchdog: Watchdog::start()?,
             reaper: Arc::default(),
-        })
+        }))
     }
 }
 
@@ -270,7 +273,7 @@ impl Stub {
         }
         // The signal stack is read from the command page by the new thread:
         // the next batch has to wait for it.
-        let mut turn = super::context::Turn::new(self.clone(), ParkedThread { tid, ..thread });
+        let mut turn = super::context::Turn::new(self.clone(), ParkedThread { tid, ..thread })?;
         std::future::poll_fn(|cx| turn.poll_answer(cx))
             .await
             .map_err(no_process)?;

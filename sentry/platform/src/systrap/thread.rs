@@ -76,8 +76,8 @@ fn to_usize(len: u64) -> usize {
 }
 
 impl SystrapThread {
-    pub(super) fn new(space: Arc<SystrapSpace>, thread: ParkedThread) -> Self {
-        let turn = Turn::new(space.stub.clone(), thread);
+    pub(super) fn new(space: Arc<SystrapSpace>, thread: ParkedThread) -> Result<Self, Errno> {
+        let turn = Turn::new(space.stub.clone(), thread)?;
         let regs = Regs {
             orig_rax: NO_SYSCALL,
             cs: USER_CS,
@@ -93,7 +93,7 @@ impl SystrapThread {
         };
         let initial = &thread.space.stub.machine.initial_vector;
         thread.put_vector_state(initial);
-        thread
+        Ok(thread)
     }
 
     /// Puts an area for `XRSTOR` into the context.
@@ -387,7 +387,7 @@ impl SystrapThread {
     ) -> Result<Box<dyn GuestThread>, Errno> {
         let mut area = vec![0; self.space.stub.machine.vector.len];
         self.vector_state(&mut area)?;
-        let mut twin = Self::new(space, thread);
+        let mut twin = Self::new(space, thread)?;
         twin.regs = self.regs;
         twin.put_vector_state(&area);
         Ok(Box::new(twin))

@@ -21,7 +21,11 @@ impl Call {
             12 => high(self.ip),
             _ => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                if offset % 8 == 0 { low(arg) } else { high(arg) }
+                if offset.is_multiple_of(8) {
+                    low(arg)
+                } else {
+                    high(arg)
+                }
             }
         }
     }
@@ -92,7 +96,9 @@ fn app_may(call: &Call, memory: MemoryCalls) -> bool {
     let memory = memory == MemoryCalls::AppThread;
     match i64::from(call.nr) {
         libc::SYS_futex => {
-            (b == 0 || b == 1) && d == 0 && a >= l::CONTEXTS && a < l::CONTEXTS + l::CONTEXTS_LEN
+            (b == 0 || b == 1)
+                && d == 0
+                && (l::CONTEXTS..l::CONTEXTS + l::CONTEXTS_LEN).contains(&a)
         }
         libc::SYS_sched_yield | libc::SYS_exit => true,
         libc::SYS_mmap => memory && in_guest(a, b) && c < 8 && d == 0x4032 && e == u64::MAX,
