@@ -142,7 +142,7 @@ fn exceptions_are_faults_with_their_address() {
         (fault.signo, fault.code, fault.addr),
         (libc::SIGSEGV, 1, 0x10)
     );
-    assert_eq!((fault.trap_no, fault.error_code & 4), (14, 4));
+    assert_eq!((fault.trap_no, fault.error_code), (14, 4));
     assert_eq!(thread.regs().rip, CODE);
     thread.regs_mut().rip += 8;
     let fault = next(&mut thread);
@@ -164,6 +164,52 @@ fn exceptions_are_faults_with_their_address() {
     thread.regs_mut().rip += 1;
     let fault = next(&mut thread);
     assert_eq!((fault.signo, fault.trap_no), (libc::SIGILL, 6));
+}
+
+code!(
+    page_faults,
+    "mov rax, 0x1234",
+    "movq xmm5, rax",
+    "mov rax, [0x601000]", // makes the page present
+    "mov qword ptr [0x601000], 0", // 12 bytes, store without permission
+    "mov rax, [0x602000]",         // 8 bytes, load of nothing
+    "mov qword ptr [0x602000], 0", // 12 bytes, store to nothing
+    "mov rax, 0x601000",
+    "jmp rax",
+    "ud2"
+);
+
+#[test]
+fn page_faults_say_what_the_access_was() {
+    use sentry_platform::{MemOp, Protection};
+    let platform = platform();
+    let mut thread = start(&*platform, page_faults());
+    let protect = MemOp::Protect {
+        range: DATA + 0x1000..DATA + 0x2000,
+        protection: Protection::READ,
+    };
+    block_on(thread.apply(&[protect])).expect("mprotect");
+    // Address, error code (present 1, write 2, user 4, fetch 16), length.
+    let expected = [
+        (DATA + 0x1000, 7, 12),
+        (DATA + 0x2000, 4, 8),
+        (DATA + 0x2000, 6, 12),
+        (DATA + 0x1000, 21, 0),
+    ];
+    for (addr, error_code, len) in expected {
+        let Trap::Fault(fault) = run(&mut thread) else {
+            panic!("a page fault")
+        };
+        assert_eq!((fault.signo, fault.trap_no), (libc::SIGSEGV, 14));
+        assert_eq!((fault.addr, fault.error_code), (addr, error_code));
+        let mut area = vec![0; platform.vector_state_len_bytes()];
+        get_vectors(&mut thread, &mut area).expect("vectors");
+        assert_eq!(area[160 + 5 * 16..][..2], 0x1234_u16.to_ne_bytes());
+        thread.regs_mut().rip += len;
+    }
+    // It can go on after all that.
+    thread.regs_mut().rip = CODE;
+    assert!(matches!(run(&mut thread), Trap::Fault(_)));
 }
 
 code!(endless, "2: inc rbx", "jmp 2b");

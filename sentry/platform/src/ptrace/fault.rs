@@ -31,10 +31,8 @@ const FPE_INTDIV: i32 = 1;
 /// What the signal described by `info` means for the guest; `None` if it is
 /// not a synchronous exception and is to be ignored.
 ///
-/// The host tells a tracer neither exception number nor error code. The
-/// number follows from the signal. Of a page fault's error code the bits
-/// "user" and "protection" are right, "write" and "instruction fetch" are
-/// missing.
+/// Exception number and error code follow from the signal as far as they can;
+/// [`needs_frame`] says when only the host knows them.
 pub(super) fn trap(signo: i32, info: &libc::siginfo_t, regs: &mut Regs) -> Option<Trap> {
     let code = info.si_code;
     if code <= 0 {
@@ -73,6 +71,13 @@ pub(super) fn trap(signo: i32, info: &libc::siginfo_t, regs: &mut Regs) -> Optio
 
 fn is_alignment(signo: i32, code: i32) -> bool {
     signo == libc::SIGBUS && code == libc::BUS_ADRALN
+}
+
+/// Whether the host knows more about this exception than the signal says:
+/// for page faults, whether it was a store or an instruction fetch.
+pub(super) fn needs_frame(fault: &Fault) -> bool {
+    matches!(fault.signo, libc::SIGSEGV | libc::SIGBUS)
+        || (fault.signo == libc::SIGFPE && fault.code != FPE_INTDIV)
 }
 
 /// The filter has refused a call through the vsyscall page; the host has

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use syscall_tables::Errno;
 
-use super::stub::{GUEST_RANGE, MESSAGE, PAGE};
+use super::stub::{GUEST_RANGE, MESSAGE, PAGE, STUB_BASE, STUB_END};
 use super::tracee::Tracee;
 use super::zygote::SOCKET_FD;
 use super::{Process, Shared};
@@ -265,7 +265,22 @@ pub(super) fn write(pid: i32, addr: u64, src: &[u8]) -> Result<(), CopyFault> {
     copy(pid, addr, Copy::Out(src))
 }
 
-fn copy(pid: i32, addr: u64, mut copy: Copy<'_>) -> Result<(), CopyFault> {
+/// Copies from stub memory, of which nothing is the guest's.
+pub(super) fn read_raw(pid: i32, addr: u64, dst: &mut [u8]) -> Result<(), CopyFault> {
+    copy_within(pid, addr, Copy::In(dst), STUB_BASE..STUB_END)
+}
+
+fn copy(pid: i32, addr: u64, copy: Copy<'_>) -> Result<(), CopyFault> {
+    // What lies outside the guest's range is not the guest's.
+    copy_within(pid, addr, copy, GUEST_RANGE)
+}
+
+fn copy_within(
+    pid: i32,
+    addr: u64,
+    mut copy: Copy<'_>,
+    range: Range<u64>,
+) -> Result<(), CopyFault> {
     let total = match &copy {
         Copy::In(dst) => dst.len(),
         Copy::Out(src) => src.len(),
@@ -274,11 +289,10 @@ fn copy(pid: i32, addr: u64, mut copy: Copy<'_>) -> Result<(), CopyFault> {
     while copied < total {
         let fault = CopyFault { copied };
         let at = addr.checked_add(copied as u64).ok_or(fault)?;
-        // What lies outside the guest's range is not the guest's.
-        if !GUEST_RANGE.contains(&at) {
+        if !range.contains(&at) {
             return Err(fault);
         }
-        let room = usize::try_from(GUEST_RANGE.end - at).unwrap_or(usize::MAX);
+        let room = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let len = room.min(total - copied);
         let remote = libc::iovec {
             iov_base: std::ptr::without_provenance_mut(at as usize),

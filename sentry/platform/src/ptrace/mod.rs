@@ -26,7 +26,8 @@
 //! capabilities are final: stubs have those of the sentry at that time.
 //!
 //! Locks, in this order: `Process::leader` (on the control thread alone),
-//! `Process::descriptors`, then `Process::births` or `Shared::sockets`.
+//! `Process::descriptors`, then `Process::births` or `Shared::sockets`;
+//! `Process::frame` alone.
 
 mod control;
 mod fault;
@@ -84,6 +85,8 @@ struct Process {
     /// Held while a child is cloned and by [`Process::kill`]: the number of a
     /// child whose parent dies in between would never be known.
     births: Mutex<()>,
+    /// Held while the host makes a signal frame in the scratch pages.
+    frame: Mutex<()>,
     /// Guest threads it has ever had.
     guest_count: AtomicUsize,
 }
@@ -104,6 +107,7 @@ impl Process {
             leader: Mutex::new(Some(leader)),
             descriptors: Mutex::default(),
             births: Mutex::default(),
+            frame: Mutex::default(),
             guest_count: AtomicUsize::new(0),
         })
     }

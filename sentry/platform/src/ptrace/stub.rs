@@ -1,10 +1,12 @@
-//! The stub region of a traced process: one read-only code page and one
-//! scratch page.
+//! The stub region of a traced process: one read-only code page and
+//! some scratch pages.
 //!
 //! The code page is a sealed memfd shared by all stub processes. It holds a
 //! few routines that end in `int3`, which hands control back to the tracer,
 //! and the constant arguments of host calls. Nothing in it can be changed by
-//! a guest. The scratch page only receives control data that nobody reads.
+//! a guest. The scratch pages receive what the host insists on writing:
+//! control data that nobody reads, and signal frames of which the number of
+//! the exception is read, which is the guest's own business.
 //!
 //! Guest code may jump here: its `syscall` instructions are emulated wherever
 //! they stand, so it gains nothing.
@@ -29,9 +31,13 @@ pub(super) const STUB_BASE: u64 = 0x7fff_0000_0000;
 pub(super) const GUEST_RANGE: Range<u64> = 0x1_0000..STUB_BASE;
 /// End of user addresses with four-level page tables (`TASK_SIZE_MAX`).
 pub(super) const USER_END: u64 = 0x7fff_ffff_f000;
-/// The private page behind the code.
+/// The private pages behind the code.
 pub(super) const SCRATCH: u64 = STUB_BASE + PAGE;
-pub(super) const STUB_END: u64 = SCRATCH + PAGE;
+/// Room for control data and one signal frame, whatever the vector state.
+pub(super) const SCRATCH_LEN: u64 = 8 * PAGE;
+pub(super) const STUB_END: u64 = SCRATCH + SCRATCH_LEN;
+/// Where a signal frame ends.
+pub(super) const FRAME_TOP: u64 = STUB_END - 256;
 
 /// Host calls of a stub; the seccomp filter allows no other.
 pub(super) const STUB_CALLS: [libc::c_long; 12] = [
@@ -116,6 +122,10 @@ global_asm!(
     "    lock cmpxchg [rdi], edx",
     "    jnz 2b",
     "    int3",
+    // Handler of exceptions: the tracer looks at the frame.
+    ".balign 16, 0xcc",
+    "ptrace_stub_handler:",
+    "    int3",
     "ptrace_stub_end:",
     ".popsection",
 );
@@ -131,6 +141,7 @@ unsafe extern "C" {
     static ptrace_stub_or: u8;
     static ptrace_stub_and: u8;
     static ptrace_stub_xor: u8;
+    static ptrace_stub_handler: u8;
     static ptrace_stub_end: u8;
 }
 
@@ -163,6 +174,12 @@ impl Routine {
     }
 }
 
+/// Address of the handler of exceptions.
+pub(super) fn handler_address() -> u64 {
+    let start = &raw const ptrace_stub_start;
+    STUB_BASE + ((&raw const ptrace_stub_handler).addr() - start.addr()) as u64
+}
+
 /// Where the constants start; the code is shorter.
 const DATA_OFFSET: u64 = 1024;
 
@@ -175,6 +192,8 @@ struct Data {
     iovec: [u64; 2],
     /// `stack_t` that disables the alternate signal stack.
     no_signal_stack: [u64; 3],
+    /// The host's `struct sigaction` of the handler.
+    action: [u64; 4],
     /// `struct rlimit64` of zero.
     no_limit: [u64; 2],
     root: [u8; 8],
@@ -190,10 +209,14 @@ const fn data_address(offset: usize) -> u64 {
 
 pub(super) const MESSAGE: u64 = data_address(offset_of!(Data, message));
 pub(super) const NO_SIGNAL_STACK: u64 = data_address(offset_of!(Data, no_signal_stack));
+pub(super) const ACTION: u64 = data_address(offset_of!(Data, action));
 pub(super) const NO_LIMIT: u64 = data_address(offset_of!(Data, no_limit));
 pub(super) const ROOT: u64 = data_address(offset_of!(Data, root));
 pub(super) const NAME: u64 = data_address(offset_of!(Data, name));
 pub(super) const FILTER: u64 = data_address(offset_of!(Data, filter));
+
+/// Without a restorer the host refuses to make a frame.
+const SA_RESTORER: libc::c_int = 0x0400_0000;
 
 const FILTER_LEN: usize = 10 + STUB_CALLS.len();
 
@@ -258,6 +281,12 @@ pub(super) fn code_page() -> Result<OwnedFd, Errno> {
         message: [0, 0, iovec, 1, SCRATCH, control_len, 0],
         iovec: [SCRATCH + 64, 1],
         no_signal_stack: [0, libc::SS_DISABLE as u64, 0],
+        action: [
+            handler_address(),
+            (libc::SA_SIGINFO | libc::SA_NODEFER | SA_RESTORER) as u64,
+            handler_address(),
+            0,
+        ],
         no_limit: [0, 0],
         root,
         name,

@@ -7,7 +7,8 @@
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
-use super::stub::{Routine, USER_END};
+use super::memory;
+use super::stub::{FRAME_TOP, Routine, SCRATCH, USER_END, handler_address};
 use crate::traits::AtomicOp;
 
 /// Signal that interrupts running guest code. The host ignores it by default,
@@ -207,6 +208,49 @@ impl Tracee {
         // SAFETY: as in `regs`; the host only reads it.
         let result = unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.tid, 0, &raw const regs) };
         self.checked(check(result))
+    }
+
+    /// Lets the host deliver exception `signo`, at which the tracee has
+    /// stopped, to the stub's handler, and takes exception number and error
+    /// code from the frame: there is no other way to learn them. Registers
+    /// are lost. `None` if the host could not make the frame.
+    ///
+    /// The caller sees to it that one thread of the process does this at a
+    /// time, and saves the vector state.
+    pub(super) fn exception(
+        &mut self,
+        signo: i32,
+        regs: &Regs,
+    ) -> Result<Option<(u64, u64)>, Gone> {
+        self.set_regs(&Regs {
+            rsp: FRAME_TOP,
+            ..*regs
+        })?;
+        let mut signal = u64::from(signo.unsigned_abs());
+        let end = loop {
+            let result = request(libc::PTRACE_SYSEMU, self.tid, 0, signal);
+            self.checked(result)?;
+            match self.wait()? {
+                Stop::Signal(INTERRUPT_SIGNAL) | Stop::Event => signal = 0,
+                stop => break stop,
+            }
+        };
+        let frame = self.regs()?;
+        if end != Stop::Signal(libc::SIGTRAP) || frame.rip != handler_address() + 1 {
+            return Ok(None);
+        }
+        // The third argument of the handler is the ucontext; behind 40 bytes
+        // comes the sigcontext with err and trapno at 152 and 160.
+        const ERROR_OFFSET: u64 = 40 + 152;
+        let mut words = [0; 16];
+        let in_scratch = (SCRATCH..FRAME_TOP).contains(&frame.rdx);
+        let read = memory::read_raw(self.pid, frame.rdx.wrapping_add(ERROR_OFFSET), &mut words);
+        if !in_scratch || read.is_err() {
+            return Ok(None);
+        }
+        let (error, number) = words.split_at(8);
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        Ok(Some((word(number), word(error))))
     }
 
     pub(super) fn signal_info(&mut self) -> Result<libc::siginfo_t, Gone> {

@@ -28,7 +28,7 @@ use super::tracee::{Gone, INTERRUPT_SIGNAL, Resume, Stop, Tracee, send_interrupt
 use super::{Process, fault};
 use crate::executor::run_woken;
 use crate::host::system::cpu_time_of;
-use crate::traits::Trap;
+use crate::traits::{Fault, Trap};
 
 /// Something to do with the stopped tracee; returns whom to wake for it.
 type Job = Box<dyn FnOnce(&mut Tracee) -> Option<Waker> + Send>;
@@ -280,13 +280,38 @@ impl Guest {
                     let info = tracee.signal_info()?;
                     *regs = tracee.regs()?;
                     regs.orig_rax = u64::MAX;
-                    if let Some(trap) = fault::trap(signo, &info, regs) {
-                        return Ok(trap);
+                    match fault::trap(signo, &info, regs) {
+                        Some(Trap::Fault(fault)) if fault::needs_frame(&fault) => {
+                            return self.complete(tracee, fault, regs).map(Trap::Fault);
+                        }
+                        Some(trap) => return Ok(trap),
+                        None => {}
                     }
                 }
                 Stop::Event => {}
             }
         }
+    }
+
+    /// Fills in exception number and error code from the host.
+    fn complete(&self, tracee: &mut Tracee, fault: Fault, regs: &Regs) -> Result<Fault, Gone> {
+        // The frame has one place in each process, and costs the thread its
+        // vector state.
+        let _frame = self.process.frame.lock();
+        let mut area = vec![0; self.process.shared.host_vectors.len_bytes];
+        tracee.vector_state(&mut area)?;
+        let exception = tracee.exception(fault.signo, regs)?;
+        if tracee.set_vector_state(&area) == Err(Errno::ESRCH) {
+            return Err(Gone);
+        }
+        Ok(match exception {
+            Some((trap_no, error_code)) => Fault {
+                trap_no,
+                error_code,
+                ..fault
+            },
+            None => fault,
+        })
     }
 
     /// As [`crate::ThreadHandle::interrupt`].

@@ -10,7 +10,8 @@ use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
 use super::stub::{
-    FILTER, NAME, NO_LIMIT, NO_SIGNAL_STACK, PAGE, ROOT, SCRATCH, STUB_BASE, STUB_END, USER_END,
+    ACTION, FILTER, NAME, NO_LIMIT, NO_SIGNAL_STACK, PAGE, ROOT, SCRATCH, SCRATCH_LEN, STUB_BASE,
+    STUB_END, USER_END,
 };
 use super::tracee::{RoutineEnd, Tracee, kill_child};
 use crate::xstate;
@@ -137,7 +138,7 @@ fn strip(
             libc::SYS_mmap,
             [
                 SCRATCH,
-                PAGE,
+                SCRATCH_LEN,
                 (libc::PROT_READ | libc::PROT_WRITE) as u64,
                 (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
                 u64::MAX,
@@ -167,12 +168,15 @@ fn strip(
     )?;
     unmap(zygote, STUB_END..USER_END)?;
     unmap(zygote, 0..STUB_BASE)?;
-    let calls: [(libc::c_long, [u64; 6]); 11] = [
+    let calls: [(libc::c_long, [u64; 6]); 14] = [
         (
             libc::SYS_close_range,
             [SOCKET_FD as u64 + 1, u64::from(u32::MAX), 0, 0, 0, 0],
         ),
         (libc::SYS_sigaltstack, [NO_SIGNAL_STACK, 0, 0, 0, 0, 0]),
+        (libc::SYS_rt_sigaction, signal_args(libc::SIGSEGV)),
+        (libc::SYS_rt_sigaction, signal_args(libc::SIGBUS)),
+        (libc::SYS_rt_sigaction, signal_args(libc::SIGFPE)),
         (libc::SYS_set_robust_list, [0, 24, 0, 0, 0, 0]),
         (libc::SYS_set_tid_address, [0; 6]),
         (libc::SYS_setsid, [0; 6]),
@@ -224,6 +228,12 @@ fn unmap(zygote: &mut Tracee, range: Range<u64>) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Arguments of `rt_sigaction` for the handler of exceptions.
+fn signal_args(signo: libc::c_int) -> [u64; 6] {
+    const MASK_LEN_BYTES: u64 = 8;
+    [signo as u64, ACTION, 0, MASK_LEN_BYTES, 0, 0]
 }
 
 fn fd_arg(fd: BorrowedFd<'_>) -> u64 {
