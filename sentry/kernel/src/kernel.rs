@@ -99,6 +99,8 @@ impl Kernel {
             host: config.hostname,
             domain: b"(none)".to_vec(),
         };
+        let vfs = Vfs::new();
+        vfs.set_memory_bytes(config.memory_bytes);
         Ok(Arc::new(Self {
             platform: config.platform,
             executor: config.executor,
@@ -107,7 +109,7 @@ impl Kernel {
             cpus: config.cpus.max(1),
             memory_bytes: config.memory_bytes,
             strace: config.strace,
-            vfs: Vfs::new(),
+            vfs,
             tree: Mutex::new(Tree::new()),
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
             initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),

@@ -1,8 +1,6 @@
 //! Names and directories: `mkdir`, `unlink`, `rename`, `link`, `mknod`,
 //! `getdents`, `chdir`, `getcwd`.
 
-use std::sync::Arc;
-
 use syscall_tables::Errno;
 use syscall_tables::abi::{AtFlags, Dirent64Header, DirentHeader};
 use zerocopy::IntoBytes;
@@ -387,12 +385,11 @@ async fn list(
 
 /// Working directories and roots at `old` move to `new`, in all processes
 /// (`pivot_root`).
-#[expect(dead_code, reason = "pivot_root follows")]
 pub(super) fn move_all(ctx: &Ctx<'_>, old: &VfsPath, new: &VfsPath) {
     for (_, task) in ctx.kernel.root_pid_ns.tasks() {
         let fs = task.fs();
-        let mut state = fs.state.write();
         let mut left = Vec::new();
+        let mut state = fs.state.write();
         if state.root.same_place(old) {
             left.push(std::mem::replace(&mut state.root, new.clone()));
         }
@@ -400,6 +397,5 @@ pub(super) fn move_all(ctx: &Ctx<'_>, old: &VfsPath, new: &VfsPath) {
             left.push(std::mem::replace(&mut state.cwd, new.clone()));
         }
         drop(state);
-        drop((left, Arc::clone(&fs)));
     }
 }

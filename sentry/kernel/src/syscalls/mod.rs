@@ -16,6 +16,7 @@ mod memfd;
 mod memory;
 mod memory_advice;
 mod misc;
+mod mount;
 mod namespace;
 mod open;
 mod pidfd;
@@ -29,6 +30,7 @@ mod sched;
 mod seccomp;
 mod signal;
 mod signalfd;
+mod splice;
 mod stat;
 mod sync;
 mod time;
@@ -113,6 +115,7 @@ handlers! {
     ALARM => timer::alarm,
     SETITIMER => timer::setitimer,
     GETPID => process::getpid,
+    SENDFILE => splice::sendfile,
     CLONE => process::clone,
     FORK => process::fork,
     VFORK => process::vfork,
@@ -198,6 +201,7 @@ handlers! {
     MUNLOCK => memory_advice::munlock,
     MLOCKALL => memory_advice::mlockall,
     MUNLOCKALL => memory_advice::munlockall,
+    PIVOT_ROOT => mount::pivot_root,
     PRCTL => prctl::prctl,
     ARCH_PRCTL => prctl::arch_prctl,
     ADJTIMEX => time::adjtimex,
@@ -205,6 +209,8 @@ handlers! {
     CHROOT => directory::chroot,
     SYNC => sync::sync,
     SETTIMEOFDAY => time::settimeofday,
+    MOUNT => mount::mount,
+    UMOUNT2 => mount::umount2,
     SETHOSTNAME => misc::sethostname,
     SETDOMAINNAME => misc::setdomainname,
     GETTID => process::gettid,
@@ -270,7 +276,10 @@ handlers! {
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
     UNSHARE => namespace::unshare,
+    SPLICE => splice::splice,
+    TEE => splice::tee,
     SYNC_FILE_RANGE => sync::sync_file_range,
+    VMSPLICE => splice::vmsplice,
     UTIMENSAT => attributes::utimensat,
     EPOLL_PWAIT => epoll::epoll_pwait,
     SIGNALFD => signalfd::signalfd,
@@ -303,6 +312,7 @@ handlers! {
     EXECVEAT => exec::execveat,
     MEMBARRIER => misc::membarrier,
     MLOCK2 => memory_advice::mlock2,
+    COPY_FILE_RANGE => splice::copy_file_range,
     PREADV2 => read_write::preadv2,
     PWRITEV2 => read_write::pwritev2,
     PKEY_MPROTECT => memory::pkey_mprotect,

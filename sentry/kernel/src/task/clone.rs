@@ -205,7 +205,11 @@ pub(crate) fn new_namespaces(
         new.cgroup_id = kernel.new_namespace_id();
     }
     let fs = if flags.contains(CloneFlags::CLONE_NEWNS) {
-        crate::vfs::FsContext::new(kernel.vfs.clone_namespace(&fs.state.read().clone())?)
+        crate::vfs::FsContext::new(
+            kernel
+                .vfs
+                .clone_namespace(&fs.state.read().clone(), creds.user_ns.clone())?,
+        )
     } else {
         fs
     };

@@ -60,6 +60,12 @@ pub trait FileSystem: Send + Sync {
         Ok(())
     }
 
+    /// `mount -o remount` with these options; those that can't be changed are
+    /// `EINVAL`. `memory_bytes` is what percentages count from.
+    fn remount(&self, _data: &[u8], _memory_bytes: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Whether the dentry cache may keep names without asking again. Where it
     /// is false each use of a cached name calls [`Inode::lookup_revalidate`].
     fn names_are_stable(&self) -> bool {

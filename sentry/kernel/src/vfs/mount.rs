@@ -84,6 +84,8 @@ pub struct Mount {
     /// The dentry that shows at the mount point.
     pub root: Arc<Dentry>,
     flags: AtomicU32,
+    /// `MNT_EXPIRE` has been asked for once.
+    expired: AtomicBool,
     pub(super) links: RwLock<MountLinks>,
     /// By the address of the mount point's dentry, which the child holds.
     pub(super) children: RwLock<HashMap<usize, Arc<Mount>>>,
@@ -103,6 +105,7 @@ impl Mount {
             sb: sb.clone(),
             root: root.clone(),
             flags: AtomicU32::new(flags.bits()),
+            expired: AtomicBool::new(false),
             links: RwLock::new(MountLinks {
                 parent: Weak::new(),
                 mountpoint: None,
@@ -124,6 +127,11 @@ impl Mount {
     /// Whether writes are refused here, by the mount or its file system.
     pub fn is_readonly(&self) -> bool {
         self.flags().contains(MountFlags::RDONLY) || self.sb.is_readonly()
+    }
+
+    /// Marks it as expired; answers whether it was.
+    pub fn mark_expired(&self) -> bool {
+        self.expired.swap(true, Ordering::Relaxed)
     }
 
     /// The namespace this mount is attached in.

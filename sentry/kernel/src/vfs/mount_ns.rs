@@ -14,6 +14,7 @@ use super::mount::{Mount, MountFlags, Superblock, VfsPath};
 use super::propagation::{self, PropagationType};
 use super::{FileKind, FsState, Vfs};
 use crate::sync::{Events, WaitQueue};
+use crate::task::UserNamespace;
 
 /// Most mounts a namespace may hold (`/proc/sys/fs/mount-max` is 100,000 in
 /// Linux; far fewer serve here).
@@ -23,6 +24,8 @@ const MOUNT_MAX: usize = 20_000;
 pub struct MountNamespace {
     /// Number shown by `/proc/PID/ns/mnt`.
     pub id: u64,
+    /// Whose capabilities count for changes of it.
+    pub user_ns: Arc<UserNamespace>,
     root: RwLock<Option<Arc<Mount>>>,
     count: AtomicUsize,
     /// Counts changes of the tree, for readers of `/proc/PID/mounts`.
@@ -31,9 +34,10 @@ pub struct MountNamespace {
 }
 
 impl MountNamespace {
-    fn new(id: u64) -> Arc<Self> {
+    fn new(id: u64, user_ns: Arc<UserNamespace>) -> Arc<Self> {
         Arc::new(Self {
             id,
+            user_ns,
             root: RwLock::new(None),
             count: AtomicUsize::new(0),
             event: AtomicU64::new(0),
@@ -107,7 +111,7 @@ pub enum UmountMode {
 impl Vfs {
     /// A namespace with `sb` as its root.
     pub fn new_namespace(&self, sb: &Arc<Superblock>, flags: MountFlags) -> Arc<MountNamespace> {
-        let namespace = MountNamespace::new(self.next_id());
+        let namespace = MountNamespace::new(self.next_id(), UserNamespace::initial());
         let mount = Mount::new(self.next_mount_id(), sb, &sb.root, flags);
         mount.links.write().namespace = Arc::downgrade(&namespace);
         *namespace.root.write() = Some(mount);
@@ -254,12 +258,16 @@ impl Vfs {
         Ok(())
     }
 
-    /// A copy of the namespace of `fs` (`CLONE_NEWNS`), with root and working
-    /// directory moved into it.
-    pub fn clone_namespace(&self, fs: &FsState) -> Result<FsState, Errno> {
+    /// A copy of the namespace of `fs` (`CLONE_NEWNS`) that belongs to
+    /// `user_ns`, with root and working directory moved into it.
+    pub fn clone_namespace(
+        &self,
+        fs: &FsState,
+        user_ns: Arc<UserNamespace>,
+    ) -> Result<FsState, Errno> {
         let _lock = self.mount_lock.lock();
         let old_root = fs.namespace.root().ok_or(Errno::EINVAL)?;
-        let namespace = MountNamespace::new(self.next_id());
+        let namespace = MountNamespace::new(self.next_id(), user_ns);
         let copies = self.copy_tree(
             &old_root.mount,
             &old_root.dentry,

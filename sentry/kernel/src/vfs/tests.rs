@@ -510,7 +510,10 @@ fn shared_mounts_propagate() {
 fn namespaces_are_copies() {
     let world = World::new();
     world.mkdir("/m").unwrap();
-    let copy = world.vfs.clone_namespace(&world.fs).unwrap();
+    let copy = world
+        .vfs
+        .clone_namespace(&world.fs, world.creds.user_ns.clone())
+        .unwrap();
     let sb = new_tmpfs(&world.vfs);
     let place = world.get("/m").unwrap();
     world.vfs.mount(&sb, &place, MountFlags::empty()).unwrap();

@@ -84,9 +84,8 @@ impl TmpFs {
         TmpInode::new_unnamed(&self.shared, perm, creds)
     }
 
-    /// Changes the limits (`mount -o remount,size=…`); `EINVAL` if more is in
-    /// use.
-    pub fn remount(&self, options: &TmpFsOptions) -> Result<(), Errno> {
+    /// Changes the limits; `EINVAL` if more is in use.
+    fn set_limits(&self, options: &TmpFsOptions) -> Result<(), Errno> {
         let relaxed = Ordering::Relaxed;
         if self.shared.used_pages.load(relaxed) > options.max_pages()
             || self.shared.used_inodes.load(relaxed) > options.max_inodes()
@@ -99,7 +98,7 @@ impl TmpFs {
     }
 
     /// Its limits and root attributes as options.
-    pub fn current_options(&self) -> TmpFsOptions {
+    fn current_options(&self) -> TmpFsOptions {
         let limit = |value: &AtomicU64| {
             let value = value.load(Ordering::Relaxed);
             (value != u64::MAX).then_some(value)
@@ -150,6 +149,12 @@ impl FileSystem for TmpFs {
 
     fn source(&self) -> String {
         self.source.clone()
+    }
+
+    fn remount(&self, data: &[u8], memory_bytes: u64) -> Result<(), Errno> {
+        let mut options = self.current_options();
+        options.parse(data, memory_bytes)?;
+        self.set_limits(&options)
     }
 
     fn options(&self) -> String {
