@@ -19,14 +19,17 @@ mod mm;
 mod open;
 mod exec;
 mod pipes;
+mod proc;
 mod process;
+mod ptrace;
+mod seccomp;
 mod signals;
 mod sockets;
 mod time;
 mod tty;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES), ("tty", tty::CASES), ("creds", creds::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES), ("tty", tty::CASES), ("creds", creds::CASES), ("proc", proc::CASES), ("seccomp", seccomp::CASES), ("ptrace", ptrace::CASES)];
 
 fn main() {
     std::process::exit(driver::main());
