@@ -92,20 +92,24 @@ pub const R_RESULTS: u64 = 0x400;
 pub const R_TRANSFER: u64 = 0x1_0000;
 pub const TRANSFER_LEN: u64 = 0x1_0000;
 
-/// Slots from 1: hand-over word (u32, futex), see `OP_*`.
+/// Slots from 1. All that a small copy takes is in the first cache line: the
+/// hand-over word (u32, futex, see `OP_*`), whether the latest command faulted
+/// (u32, `STATUS_*`), its arguments (7 u64), the first of which its result
+/// replaces, and in the place of the last four up to 32 bytes of data.
 pub const C_STATE: u64 = 0x0;
-/// Why the thread has stopped: signal number, `si_code`, `si_arch`, `si_addr`.
-pub const C_SIGNO: u64 = 0x4;
-pub const C_CODE: u64 = 0x8;
-pub const C_ARCH: u64 = 0xc;
-pub const C_ADDR: u64 = 0x10;
-/// Answer to a command (u64), and whether it faulted (u32, `STATUS_*`).
-pub const C_RESULT: u64 = 0x18;
-pub const C_STATUS: u64 = 0x20;
+pub const C_STATUS: u64 = 0x4;
+pub const C_ARGS: u64 = 0x8;
+pub const C_RESULT: u64 = 0x8;
+pub const C_INLINE_WINDOW: u64 = 0x20;
+pub const INLINE_WINDOW_LEN: u64 = 0x20;
+/// Why the thread has stopped: signal number, `si_code`, `si_arch` (u32 each),
+/// `si_addr` (u64).
+pub const C_SIGNO: u64 = 0x40;
+pub const C_CODE: u64 = 0x44;
+pub const C_ARCH: u64 = 0x48;
+pub const C_ADDR: u64 = 0x50;
 /// Not 0: do not run guest code (u32).
-pub const C_INTERRUPT: u64 = 0x40;
-/// Arguments of a command (7 u64).
-pub const C_ARGS: u64 = 0x80;
+pub const C_INTERRUPT: u64 = 0x80;
 /// General registers in the order of `struct sigcontext`, then its pointer to
 /// the vector state.
 pub const C_REGS: u64 = 0x100;
@@ -169,7 +173,7 @@ pub const STATUS_DONE: u32 = 0;
 pub const STATUS_FAULT: u32 = 1;
 pub const STATUS_FOUND_NUL: u32 = 2;
 
-/// Second argument of `OP_ATOMIC`.
+/// `OP_ATOMIC`: address, one of these, operand, new value.
 pub const ATOMIC_LOAD: u64 = 0;
 pub const ATOMIC_EXCHANGE: u64 = 1;
 pub const ATOMIC_COMPARE_EXCHANGE: u64 = 2;

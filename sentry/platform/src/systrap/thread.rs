@@ -48,6 +48,9 @@ pub(super) struct SystrapThread {
     space: Arc<SystrapSpace>,
     turn: Turn,
     regs: Regs,
+    /// What the context holds: only differences are written, since each cache
+    /// line written here is one more to travel.
+    published: Option<Regs>,
     phase: Phase,
 }
 
@@ -89,6 +92,7 @@ impl SystrapThread {
             space,
             turn,
             regs,
+            published: None,
             phase: Phase::Idle,
         };
         let initial = &thread.space.stub.machine.initial_vector;
@@ -123,30 +127,37 @@ impl SystrapThread {
         Ok(())
     }
 
-    fn put_regs(&self) {
+    fn put_regs(&mut self) {
         let map = self.turn.map();
-        let set = |index: u64, value| map.store(self.turn.field(l::C_REGS + index * 8), value);
-        let r = &self.regs;
-        set(l::REG_R8, r.r8);
-        set(l::REG_R9, r.r9);
-        set(l::REG_R10, r.r10);
-        set(l::REG_R11, r.r11);
-        set(l::REG_R12, r.r12);
-        set(l::REG_R13, r.r13);
-        set(l::REG_R14, r.r14);
-        set(l::REG_R15, r.r15);
-        set(l::REG_RDI, r.rdi);
-        set(l::REG_RSI, r.rsi);
-        set(l::REG_RBP, r.rbp);
-        set(l::REG_RBX, r.rbx);
-        set(l::REG_RDX, r.rdx);
-        set(l::REG_RAX, r.rax);
-        set(l::REG_RCX, r.rcx);
-        set(l::REG_RSP, r.rsp);
-        set(l::REG_RIP, r.rip);
-        set(l::REG_EFLAGS, r.eflags & EFLAGS_USER | EFLAGS_FIXED);
-        map.store(self.turn.field(l::C_FS_BASE), r.fs_base);
-        map.store(self.turn.field(l::C_GS_BASE), r.gs_base);
+        let new = &self.regs;
+        let old = self.published.as_ref();
+        let put = |offset: u64, field: fn(&Regs) -> u64| {
+            let value = field(new);
+            if old.is_none_or(|old| field(old) != value) {
+                map.store(self.turn.field(offset), value);
+            }
+        };
+        let set = |index: u64, field| put(l::C_REGS + index * 8, field);
+        set(l::REG_R8, |r| r.r8);
+        set(l::REG_R9, |r| r.r9);
+        set(l::REG_R10, |r| r.r10);
+        set(l::REG_R11, |r| r.r11);
+        set(l::REG_R12, |r| r.r12);
+        set(l::REG_R13, |r| r.r13);
+        set(l::REG_R14, |r| r.r14);
+        set(l::REG_R15, |r| r.r15);
+        set(l::REG_RDI, |r| r.rdi);
+        set(l::REG_RSI, |r| r.rsi);
+        set(l::REG_RBP, |r| r.rbp);
+        set(l::REG_RBX, |r| r.rbx);
+        set(l::REG_RDX, |r| r.rdx);
+        set(l::REG_RAX, |r| r.rax);
+        set(l::REG_RCX, |r| r.rcx);
+        set(l::REG_RSP, |r| r.rsp);
+        set(l::REG_RIP, |r| r.rip);
+        set(l::REG_EFLAGS, |r| r.eflags & EFLAGS_USER | EFLAGS_FIXED);
+        put(l::C_FS_BASE, |r| r.fs_base);
+        put(l::C_GS_BASE, |r| r.gs_base);
     }
 
     fn take_regs(&mut self) {
@@ -179,6 +190,7 @@ impl SystrapThread {
             ..Regs::default()
         };
         self.regs = regs;
+        self.published = Some(regs);
     }
 
     /// Registers that can't be loaded fault here, as their use would.
@@ -396,7 +408,10 @@ impl SystrapThread {
 
 /// Where a copy of `len` bytes goes.
 fn window(len: usize) -> u64 {
-    if to_u64(len) <= l::SMALL_WINDOW_LEN {
+    let len = to_u64(len);
+    if len <= l::INLINE_WINDOW_LEN {
+        l::C_INLINE_WINDOW
+    } else if len <= l::SMALL_WINDOW_LEN {
         l::C_SMALL_WINDOW
     } else {
         l::C_WINDOW
