@@ -11,6 +11,7 @@ use sentry_platform::executor::Executor;
 use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform};
 use syscall_tables::Errno;
 
+use crate::futex::FutexTable;
 use crate::mm::MemoryManager;
 use crate::sync::{Events, WaitQueue};
 use crate::task::{
@@ -76,6 +77,8 @@ pub struct Kernel {
     pub memory_bytes: u64,
     pub strace: bool,
     pub vfs: Vfs,
+    /// Who waits for words of guest memory.
+    pub futexes: FutexTable,
     /// The process tree lock: see [`crate::task::ThreadGroup`].
     pub tree: Mutex<Tree>,
     /// The pid namespace that sees all tasks of the sandbox.
@@ -110,6 +113,7 @@ impl Kernel {
             memory_bytes: config.memory_bytes,
             strace: config.strace,
             vfs,
+            futexes: FutexTable::new(),
             tree: Mutex::new(Tree::new()),
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
             initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),

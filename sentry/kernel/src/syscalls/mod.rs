@@ -10,6 +10,7 @@ mod directory;
 mod epoll;
 mod exec;
 mod fcntl;
+mod futex;
 mod inotify;
 mod lock;
 mod memfd;
@@ -229,6 +230,7 @@ handlers! {
     FREMOVEXATTR => xattr::fremovexattr,
     TKILL => signal::tkill,
     TIME => time::time,
+    FUTEX => futex::futex,
     SCHED_SETAFFINITY => sched::sched_setaffinity,
     SCHED_GETAFFINITY => sched::sched_getaffinity,
     EPOLL_CREATE => epoll::epoll_create,
@@ -276,6 +278,8 @@ handlers! {
     PSELECT6 => poll::pselect6,
     PPOLL => poll::ppoll,
     UNSHARE => namespace::unshare,
+    SET_ROBUST_LIST => futex::set_robust_list,
+    GET_ROBUST_LIST => futex::get_robust_list,
     SPLICE => splice::splice,
     TEE => splice::tee,
     SYNC_FILE_RANGE => sync::sync_file_range,
@@ -325,7 +329,11 @@ handlers! {
     PIDFD_GETFD => pidfd::pidfd_getfd,
     FACCESSAT2 => stat::faccessat2,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
+    FUTEX_WAITV => futex::futex_waitv,
     FCHMODAT2 => attributes::fchmodat2,
+    FUTEX_WAKE => futex::futex_wake,
+    FUTEX_WAIT => futex::futex_wait,
+    FUTEX_REQUEUE => futex::futex_requeue,
     MSEAL => memory::mseal,
     SETXATTRAT => xattr::setxattrat,
     GETXATTRAT => xattr::getxattrat,

@@ -46,13 +46,10 @@ pub(crate) async fn exit_task(ctx: &mut Ctx<'_>, _status: ExitStatus) {
     }
 }
 
-/// What a task does to its address space when it exits or execs: tell
-/// `CLONE_CHILD_CLEARTID` waiters and a `vfork` parent.
+/// What a task does to its address space when it exits or execs: give up its
+/// futexes, tell `CLONE_CHILD_CLEARTID` waiters and a `vfork` parent.
 pub(crate) async fn leave_memory(ctx: &mut Ctx<'_>) {
-    let addr = ctx.task.clear_child_tid.swap(0, Ordering::Relaxed);
-    if addr != 0 && ctx.write_bytes(addr, &[0; 4]).await.is_ok() {
-        // The futex module wakes whoever joins this thread.
-    }
+    crate::futex::leave(ctx).await;
     release_vfork_parent(ctx.task);
 }
 
