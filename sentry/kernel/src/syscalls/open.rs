@@ -32,8 +32,9 @@ pub async fn openat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 /// `open` ignores what it does not know.
 async fn do_open(ctx: &mut Ctx<'_>, start: Start, path: u64, flags: u32, mode: u32) -> SysResult {
-    let mut flags = OpenFlags::from_bits_truncate(flags & OpenFlags::VALID.bits());
-    flags |= OpenFlags::from_bits_retain(flags.bits() & OpenFlags::ACCESS_MODE);
+    // The access mode is a number, not bits with names.
+    let kept = flags & (OpenFlags::VALID.bits() | OpenFlags::ACCESS_MODE);
+    let mut flags = OpenFlags::from_bits_retain(kept);
     let creates = OpenFlags::O_CREAT | TMPFILE_BIT;
     let perm = if flags.intersects(creates) {
         mode & PERM_BITS

@@ -64,6 +64,11 @@ pub(crate) fn release_vfork_parent(task: &Task) {
 
 async fn release_memory(ctx: &mut Ctx<'_>) {
     leave_memory(ctx).await;
+    let peak = ctx.task.mm().space.resident_bytes();
+    {
+        let mut usage = ctx.task.group.dead_threads.lock();
+        usage.max_rss_bytes = usage.max_rss_bytes.max(peak);
+    }
     let dead = ctx.kernel.dead_mm.clone();
     let mm = ctx.task.set_mm(dead);
     drop(mm);
