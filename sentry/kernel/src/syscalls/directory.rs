@@ -2,7 +2,7 @@
 //! `getdents`, `chdir`, `getcwd`.
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{AtFlags, Dirent64Header, DirentHeader};
+use syscall_tables::abi::{AtFlags, Dirent64Header, DirentHeader, PATH_MAX};
 use zerocopy::IntoBytes;
 
 use super::stat::at_flags;
@@ -289,6 +289,9 @@ pub async fn getcwd(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     }
     shown.extend_from_slice(&path);
     shown.push(0);
+    if shown.len() > PATH_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
     if shown.len() > args.usize(1) {
         return Err(Errno::ERANGE);
     }

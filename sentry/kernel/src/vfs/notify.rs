@@ -359,8 +359,7 @@ impl Watches {
     /// The object now at `path` has been renamed.
     pub fn moved_self(&self, path: &VfsPath) {
         if let Some(inode) = path.dentry.inode() {
-            let is_dir = inode.kind() == FileKind::Directory;
-            self.to_inode(inode, Mask::MOVE_SELF, is_dir, 0, b"", false);
+            self.to_inode(inode, Mask::MOVE_SELF, false, 0, b"", false);
         }
     }
 
