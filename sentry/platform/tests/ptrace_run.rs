@@ -170,7 +170,7 @@ code!(
     page_faults,
     "mov rax, 0x1234",
     "movq xmm5, rax",
-    "mov rax, [0x601000]", // makes the page present
+    "mov rax, [0x601000]",         // makes the page present
     "mov qword ptr [0x601000], 0", // 12 bytes, store without permission
     "mov rax, [0x602000]",         // 8 bytes, load of nothing
     "mov qword ptr [0x602000], 0", // 12 bytes, store to nothing
