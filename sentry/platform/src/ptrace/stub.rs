@@ -55,6 +55,8 @@ pub(super) const STUB_CALLS: [libc::c_long; 12] = [
     libc::SYS_restart_syscall,
 ];
 
+// The symbols are global because code that names them may be compiled into
+// another object than this one.
 global_asm!(
     ".pushsection .rodata.ptrace_stub, \"a\", @progbits",
     // Global: with link-time optimisation the references lie in other units.
@@ -83,14 +85,20 @@ global_asm!(
     ".globl ptrace_stub_end",
     ".hidden ptrace_stub_end",
     ".balign 64",
+    ".globl ptrace_stub_start",
+    ".hidden ptrace_stub_start",
     "ptrace_stub_start:",
     // One host call with arguments in the registers of the call.
+    ".globl ptrace_stub_call",
+    ".hidden ptrace_stub_call",
     "ptrace_stub_call:",
     "    syscall",
     "    int3",
     // `clone` without a stack: the child waits for its tracer. Should that
     // never come, it dies with the thread that has made the zygote.
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_clone",
+    ".hidden ptrace_stub_clone",
     "ptrace_stub_clone:",
     "    syscall",
     "    test eax, eax",
@@ -105,25 +113,35 @@ global_asm!(
     "    jmp 3b",
     // Atomic operations on [rdi] with operand esi; previous value in eax.
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_load",
+    ".hidden ptrace_stub_load",
     "ptrace_stub_load:",
     "    mov eax, [rdi]",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_exchange",
+    ".hidden ptrace_stub_exchange",
     "ptrace_stub_exchange:",
     "    mov eax, esi",
     "    xchg [rdi], eax",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_compare_exchange",
+    ".hidden ptrace_stub_compare_exchange",
     "ptrace_stub_compare_exchange:", // expected in edx
     "    mov eax, edx",
     "    lock cmpxchg [rdi], esi",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_add",
+    ".hidden ptrace_stub_add",
     "ptrace_stub_add:",
     "    mov eax, esi",
     "    lock xadd [rdi], eax",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_or",
+    ".hidden ptrace_stub_or",
     "ptrace_stub_or:",
     "    mov eax, [rdi]",
     "2:  mov edx, eax",
@@ -132,6 +150,8 @@ global_asm!(
     "    jnz 2b",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_and",
+    ".hidden ptrace_stub_and",
     "ptrace_stub_and:",
     "    mov eax, [rdi]",
     "2:  mov edx, eax",
@@ -140,6 +160,8 @@ global_asm!(
     "    jnz 2b",
     "    int3",
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_xor",
+    ".hidden ptrace_stub_xor",
     "ptrace_stub_xor:",
     "    mov eax, [rdi]",
     "2:  mov edx, eax",
@@ -149,8 +171,12 @@ global_asm!(
     "    int3",
     // Handler of exceptions: the tracer looks at the frame.
     ".balign 16, 0xcc",
+    ".globl ptrace_stub_handler",
+    ".hidden ptrace_stub_handler",
     "ptrace_stub_handler:",
     "    int3",
+    ".globl ptrace_stub_end",
+    ".hidden ptrace_stub_end",
     "ptrace_stub_end:",
     ".popsection",
 );
