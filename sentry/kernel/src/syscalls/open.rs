@@ -56,7 +56,7 @@ const TMPFILE_BIT: OpenFlags = OpenFlags::O_TMPFILE.difference(OpenFlags::O_DIRE
 pub async fn openat2(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let how = read_how(ctx, args.raw(2), args.usize(3)).await?;
     let flags = u32::try_from(how.flags).map_err(|_| Errno::EINVAL)?;
-    if flags & !OpenFlags::VALID.bits() != 0 {
+    if flags & !(OpenFlags::VALID.bits() | OpenFlags::ACCESS_MODE) != 0 {
         return Err(Errno::EINVAL);
     }
     let flags = OpenFlags::from_bits_retain(flags);
