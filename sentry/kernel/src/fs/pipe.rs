@@ -199,12 +199,12 @@ impl Pipe {
     /// Adds bytes: all of them if they are at most [`PIPE_BUF`], else as many
     /// as fit; `EAGAIN` if none fit, `EPIPE` without readers.
     pub fn write(&self, buf: &[u8], packets: bool) -> Result<usize, Errno> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         let mut state = self.state.lock();
         if state.readers == 0 {
             return Err(Errno::EPIPE);
-        }
-        if buf.is_empty() {
-            return Ok(0);
         }
         let room = state.capacity.saturating_sub(state.bytes.len());
         let atomic = buf.len() <= PIPE_BUF;

@@ -173,6 +173,7 @@ async fn prepare(
         timer_slack_ns: TIMER_SLACK_NS,
         seccomp: Seccomp::default(),
     });
+    group.timers.set_cpu_limit(&group);
     let tree = kernel.tree.lock();
     pid.attach_task(task.clone());
     {

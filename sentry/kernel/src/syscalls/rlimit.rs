@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    RLIMIT_NOFILE, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, Rlimit, Tms, USER_HZ,
+    RLIMIT_CPU, RLIMIT_NOFILE, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, Rlimit, Tms, USER_HZ,
 };
 
 use super::wait::rusage;
@@ -17,7 +17,12 @@ use crate::user::Args;
 const NR_OPEN: u64 = 1 << 20;
 
 /// Changes a limit of `group` by the rules of `setrlimit(2)`.
-fn change(group: &ThreadGroup, creds: &Creds, resource: u32, new: Rlimit) -> Result<(), Errno> {
+fn change(
+    group: &Arc<ThreadGroup>,
+    creds: &Creds,
+    resource: u32,
+    new: Rlimit,
+) -> Result<(), Errno> {
     if new.rlim_cur > new.rlim_max {
         return Err(Errno::EINVAL);
     }
@@ -31,7 +36,11 @@ fn change(group: &ThreadGroup, creds: &Creds, resource: u32, new: Rlimit) -> Res
         }
         limits.set(resource, new);
         Ok(())
-    })
+    })?;
+    if resource == RLIMIT_CPU {
+        group.timers.set_cpu_limit(group);
+    }
+    Ok(())
 }
 
 pub async fn getrlimit(ctx: &mut Ctx<'_>, args: Args) -> SysResult {

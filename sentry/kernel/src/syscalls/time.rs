@@ -151,7 +151,7 @@ pub async fn clock_nanosleep(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Err(Errno::EOPNOTSUPP);
     }
     if id == CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EOPNOTSUPP);
     }
     let wanted = ctx.read(args.ptr::<Timespec>(2)).await?;
     let wanted = duration(wanted)?;

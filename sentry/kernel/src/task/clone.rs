@@ -405,6 +405,7 @@ fn publish(
     {
         return Err(Errno::ERESTARTNOINTR);
     }
+    child.group.timers.set_cpu_limit(&child.group);
     pid.attach_task(child.clone());
     {
         let mut links = child.group.links.lock();

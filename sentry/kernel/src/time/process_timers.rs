@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use syscall_tables::Errno;
-use syscall_tables::abi::{SigInfo, Signal};
+use syscall_tables::abi::{RLIM_INFINITY, RLIMIT_CPU, SigInfo, Signal};
 
-use super::{AnyClock, Expire, Timer};
+use super::{AnyClock, Expire, Setting, Timer};
 use crate::signal::Origin;
-use crate::task::{Task, ThreadGroup};
+use crate::task::{ExitStatus, Task, ThreadGroup};
 
 /// Which interval timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,35 @@ impl Expire for Itimer {
     fn expired(&self, _count: u64) {
         if let Some(group) = self.group.upgrade() {
             group.signal_from_kernel(self.signal);
+        }
+    }
+}
+
+/// `RLIMIT_CPU`: a signal at the soft limit and each second after it, the end
+/// at the hard one.
+struct CpuLimit {
+    group: Weak<ThreadGroup>,
+}
+
+impl Expire for CpuLimit {
+    fn expired(&self, _count: u64) {
+        let Some(group) = self.group.upgrade() else {
+            return;
+        };
+        let Some(limit) = group.limits().get(RLIMIT_CPU) else {
+            return;
+        };
+        let usage = group.usage();
+        let used = (usage.user + usage.system).as_secs();
+        if used >= limit.rlim_max {
+            group.begin_exit(ExitStatus::Signal {
+                signal: Signal::SIGKILL,
+                core: false,
+            });
+        } else if used >= limit.rlim_cur {
+            group.signal_from_kernel(Signal::SIGXCPU);
+            let next = Duration::from_secs(used.saturating_add(1));
+            group.timers.arm_cpu_limit(&group, next);
         }
     }
 }
@@ -112,6 +142,7 @@ struct PosixTimers {
 pub struct ProcessTimers {
     itimers: [OnceLock<Owned<Itimer>>; 3],
     posix: Mutex<PosixTimers>,
+    cpu_limit: OnceLock<Owned<CpuLimit>>,
 }
 
 impl ProcessTimers {
@@ -139,6 +170,35 @@ impl ProcessTimers {
             }
         });
         owned.timer.clone()
+    }
+
+    /// Puts `RLIMIT_CPU` of `group` in force, whose timers these are.
+    pub(crate) fn set_cpu_limit(&self, group: &Arc<ThreadGroup>) {
+        let soft = group.limit(RLIMIT_CPU);
+        if soft != RLIM_INFINITY {
+            // No time at all counts as one second.
+            self.arm_cpu_limit(group, Duration::from_secs(soft.max(1)));
+        } else if let Some(owned) = self.cpu_limit.get() {
+            owned.timer.set(Setting::default());
+        }
+    }
+
+    fn arm_cpu_limit(&self, group: &Arc<ThreadGroup>, at: Duration) {
+        let owned = self.cpu_limit.get_or_init(|| {
+            let target = Arc::new(CpuLimit {
+                group: Arc::downgrade(group),
+            });
+            let weak = Arc::downgrade(&target);
+            let clock = AnyClock::ProcessCpu(Arc::downgrade(group));
+            Owned {
+                timer: Timer::new(&group.kernel, clock, weak),
+                target,
+            }
+        });
+        owned.timer.set(Setting {
+            at: Some(at),
+            interval: Duration::ZERO,
+        });
     }
 
     /// Makes a POSIX timer; answers its id.
@@ -221,8 +281,11 @@ impl ProcessTimers {
         self.exec();
         for cell in &self.itimers {
             if let Some(owned) = cell.get() {
-                owned.timer.set(super::Setting::default());
+                owned.timer.set(Setting::default());
             }
+        }
+        if let Some(owned) = self.cpu_limit.get() {
+            owned.timer.set(Setting::default());
         }
     }
 }
