@@ -1,6 +1,6 @@
 //! Starts the gofer of a container.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -53,35 +53,10 @@ fn open_root(path: &Path, readonly: bool) -> Result<gofer::Root> {
     Ok(gofer::Root { fd, access })
 }
 
-/// Leaves the process with its stderr and `keep`: what else `runsc` has open
-/// is none of the gofer's business, and pipes of the container's output must
-/// not stay open here.
-fn close_others(keep: &[RawFd]) -> Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .context("/dev/null can't be opened")?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    drop(null);
-    let open = std::fs::read_dir("/proc/self/fd").context("/proc is not mounted")?;
-    let numbers: Vec<RawFd> = open
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for fd in numbers {
-        if fd > 2 && !keep.contains(&fd) {
-            // The listing's own fd is closed by now.
-            let _ = nix::unistd::close(fd);
-        }
-    }
-    Ok(())
-}
-
 fn serve(mut roots: Vec<gofer::Root>, ring: OwnedFd, socket: OwnedFd) -> i32 {
     let mut keep = vec![ring.as_raw_fd(), socket.as_raw_fd()];
     keep.extend(roots.iter().map(|root| root.fd.as_raw_fd()));
-    let served = close_others(&keep)
+    let served = crate::sys::close_others(&keep, &[])
         .and_then(|()| Ok(gofer::confine(&mut roots)?))
         .and_then(|proc_fd| {
             let config = gofer::Config::default();

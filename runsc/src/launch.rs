@@ -3,7 +3,7 @@
 //! Single-threaded until all children exist, so that they can be forked
 //! without another exec.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -120,6 +120,7 @@ fn create_with(
     let store = global.store();
     let entry = store.create(&plan.id)?;
     let control_path = entry.control_path();
+    let exit_path = entry.exit_path();
     let mut undo = Undo {
         entry: Some(entry),
         processes: Vec::new(),
@@ -139,6 +140,13 @@ fn create_with(
         debug: global.debug,
         foreground,
     };
+    let exit_status = File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(exit_path)
+        .context("the exit status file can't be made")?;
     let mut fds = Some(BootFds {
         listener: listener
             .try_clone()
@@ -147,13 +155,11 @@ fn create_with(
         gofer: link,
         stdio: duplicate(stdio)?,
         log,
+        exit_status,
     });
-    let sentry_pid = spawn(PidNamespace::Own, || {
-        drop(ready.try_clone());
-        match fds.take() {
-            Some(fds) => boot::run(&plan, &options, fds),
-            None => 1,
-        }
+    let sentry_pid = spawn(PidNamespace::Own, || match fds.take() {
+        Some(fds) => boot::run(&plan, &options, fds),
+        None => 1,
     })?;
     // The sentry's ends are closed here, so that its death is seen as an end
     // of file.
@@ -246,9 +252,11 @@ impl Created {
             container: self.record.plan.id.clone(),
             pid: 0,
         };
-        match self.client().call(&request, &[])? {
-            Reply::Exited { status } => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
-            _ => bail!("the sandbox answered something else than an exit status"),
+        match self.client().call(&request, &[]) {
+            Ok(Reply::Exited { status }) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
+            Ok(_) => bail!("the sandbox answered something else than an exit status"),
+            // It may have ended before it was asked.
+            Err(err) => self.entry.exit_status().ok_or(err),
         }
     }
 

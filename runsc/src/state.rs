@@ -142,6 +142,16 @@ impl Entry {
         self.dir.join("control.sock")
     }
 
+    /// Path of the file that takes the exit status of the first process.
+    pub fn exit_path(&self) -> PathBuf {
+        self.dir.join("exit-status")
+    }
+
+    /// Exit status of the first process, once the sandbox has ended by itself.
+    pub fn exit_status(&self) -> Option<u8> {
+        fs::read_to_string(self.exit_path()).ok()?.parse().ok()
+    }
+
     pub fn load(&self) -> Result<Record> {
         let path = self.state_path();
         let text = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;

@@ -2,7 +2,7 @@
 //! capabilities. Nothing else in this crate does.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -101,4 +101,29 @@ pub fn window_size(fd: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Leaves the process with its stderr, `keep` and `also`: what else `runsc`
+/// has open is none of a sandbox process's business, and pipes of the
+/// container's output must not stay open here.
+pub fn close_others(keep: &[RawFd], also: &[OwnedFd]) -> Result<()> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("/dev/null can't be opened")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    drop(null);
+    let open = std::fs::read_dir("/proc/self/fd").context("/proc is not mounted")?;
+    let numbers: Vec<RawFd> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in numbers {
+        if fd > 2 && !keep.contains(&fd) && !also.iter().any(|kept| kept.as_raw_fd() == fd) {
+            // The listing's own fd is closed by now.
+            let _ = nix::unistd::close(fd);
+        }
+    }
+    Ok(())
 }

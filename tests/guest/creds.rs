@@ -60,7 +60,15 @@ unsafe fn setresuid(r: i64, e: i64, s: i64) -> i32 {
 
 unsafe fn ids_as_root() {
     eq!(uids(), (0, 0, 0));
-    eq!((libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid()), (0, 0, 0, 0));
+    eq!(
+        (
+            libc::getuid(),
+            libc::geteuid(),
+            libc::getgid(),
+            libc::getegid()
+        ),
+        (0, 0, 0, 0)
+    );
     let (mut r, mut e, mut s) = (9, 9, 9);
     ok!(libc::getresgid(&mut r, &mut e, &mut s));
     eq!((r, e, s), (0, 0, 0));
@@ -160,7 +168,14 @@ unsafe fn capget() -> (u64, u64, u64) {
 
 unsafe fn capset(e: u64, p: u64, i: u64) -> i64 {
     let header = [0x2008_0522u32, 0];
-    let d = [e as u32, p as u32, i as u32, (e >> 32) as u32, (p >> 32) as u32, (i >> 32) as u32];
+    let d = [
+        e as u32,
+        p as u32,
+        i as u32,
+        (e >> 32) as u32,
+        (p >> 32) as u32,
+        (i >> 32) as u32,
+    ];
     sys!(libc::SYS_capset, header.as_ptr(), d.as_ptr())
 }
 
@@ -179,10 +194,24 @@ unsafe fn capget_capset() {
     });
     // Unknown version: the preferred one is written back.
     let mut header = [0x1234u32, 0];
-    err!(libc::EINVAL, sys!(libc::SYS_capget, header.as_mut_ptr(), [0u32; 6].as_mut_ptr()));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_capget,
+            header.as_mut_ptr(),
+            [0u32; 6].as_mut_ptr()
+        )
+    );
     eq!(header[0], 0x2008_0522);
     header = [0x2008_0522, -1i32 as u32];
-    err!(libc::EINVAL, sys!(libc::SYS_capget, header.as_mut_ptr(), [0u32; 6].as_mut_ptr()));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_capget,
+            header.as_mut_ptr(),
+            [0u32; 6].as_mut_ptr()
+        )
+    );
     let text = util::read_text("/proc/self/status");
     check!(text.contains(&format!("CapEff:\t{e:016x}")), "{text}");
     check!(text.contains(&format!("CapPrm:\t{p:016x}")));
@@ -230,12 +259,16 @@ unsafe fn securebits_noroot() {
 unsafe fn bounding_set() {
     in_child(|| {
         eq!(libc::prctl(libc::PR_CAPBSET_READ, 0, 0, 0, 0), 1);
-        err!(libc::EINVAL, libc::prctl(libc::PR_CAPBSET_READ, 99, 0, 0, 0));
+        err!(
+            libc::EINVAL,
+            libc::prctl(libc::PR_CAPBSET_READ, 99, 0, 0, 0)
+        );
         ok!(libc::prctl(libc::PR_CAPBSET_DROP, 0, 0, 0, 0));
         eq!(libc::prctl(libc::PR_CAPBSET_READ, 0, 0, 0, 0), 0);
         // Dropped ones are not gained at exec.
         let out = crate::exec::run(&["/bin/grep", "CapEff", "/proc/self/status"]);
-        let caps = u64::from_str_radix(out.trim().rsplit('\t').next().unwrap_or("0"), 16).unwrap_or(1);
+        let caps =
+            u64::from_str_radix(out.trim().rsplit('\t').next().unwrap_or("0"), 16).unwrap_or(1);
         eq!(caps & 1, 0);
         check!(caps != 0);
         ok!(setresuid(1000, 1000, 1000));
@@ -266,8 +299,14 @@ unsafe fn ambient_set() {
 unsafe fn no_new_privs_inherited() {
     in_child(|| {
         eq!(libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 0);
-        err!(libc::EINVAL, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0));
-        err!(libc::EINVAL, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 1, 0, 0));
+        err!(
+            libc::EINVAL,
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0)
+        );
+        err!(
+            libc::EINVAL,
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 1, 0, 0)
+        );
         ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         in_child(|| eq!(libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1));
         let out = crate::exec::run(&["/bin/grep", "NoNewPrivs", "/proc/self/status"]);
@@ -278,7 +317,11 @@ unsafe fn no_new_privs_inherited() {
 unsafe fn exec_gains_caps_for_root() {
     in_child(|| {
         let bounding = util::read_text("/proc/self/status");
-        let bound = bounding.lines().find_map(|l| l.strip_prefix("CapBnd:\t")).unwrap_or("").to_owned();
+        let bound = bounding
+            .lines()
+            .find_map(|l| l.strip_prefix("CapBnd:\t"))
+            .unwrap_or("")
+            .to_owned();
         ok!(capset(0, 0, 0));
         let out = crate::exec::run(&["/bin/grep", "CapEff", "/proc/self/status"]);
         eq!(out.trim(), format!("CapEff:\t{bound}"));
@@ -304,7 +347,10 @@ unsafe fn getrlimit(which: u32) -> (u64, u64) {
 }
 
 unsafe fn setrlimit(which: u32, cur: u64, max: u64) -> i32 {
-    let r = libc::rlimit { rlim_cur: cur, rlim_max: max };
+    let r = libc::rlimit {
+        rlim_cur: cur,
+        rlim_max: max,
+    };
     libc::setrlimit(which, &r)
 }
 
@@ -324,7 +370,10 @@ unsafe fn rlimit_get_set() {
 unsafe fn rlimit_rules() {
     err!(libc::EINVAL, setrlimit(libc::RLIMIT_NOFILE, 2, 1));
     err!(libc::EINVAL, setrlimit(99, 1, 1));
-    err!(libc::EFAULT, sys!(libc::SYS_setrlimit, libc::RLIMIT_NOFILE, 8));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_setrlimit, libc::RLIMIT_NOFILE, 8)
+    );
     in_child(|| {
         ok!(setrlimit(libc::RLIMIT_CORE, 0, 10));
         ok!(libc::setuid(1000));
@@ -338,15 +387,28 @@ unsafe fn rlimit_inherited_and_prlimit() {
         ok!(setrlimit(libc::RLIMIT_STACK, 1 << 20, 2 << 20));
         in_child(|| eq!(getrlimit(libc::RLIMIT_STACK), (1 << 20, 2 << 20)));
         eq!(crate::exec::run(&["/bin/sh", "-c", "ulimit -s"]), "1024\n");
-        let child = fork(|| loop {
-            libc::pause();
+        let child = fork(|| {
+            loop {
+                libc::pause();
+            }
         });
-        let new = libc::rlimit { rlim_cur: 50, rlim_max: 60 };
+        let new = libc::rlimit {
+            rlim_cur: 50,
+            rlim_max: 60,
+        };
         let mut old: libc::rlimit = std::mem::zeroed();
         ok!(libc::prlimit(child, libc::RLIMIT_NOFILE, &new, &mut old));
-        ok!(libc::prlimit(child, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old));
+        ok!(libc::prlimit(
+            child,
+            libc::RLIMIT_NOFILE,
+            std::ptr::null(),
+            &mut old
+        ));
         eq!((old.rlim_cur, old.rlim_max), (50, 60));
-        err!(libc::ESRCH, libc::prlimit(0x3f_ffff, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old));
+        err!(
+            libc::ESRCH,
+            libc::prlimit(0x3f_ffff, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old)
+        );
         libc::kill(child, libc::SIGKILL);
         util::wait(child);
     });
@@ -382,7 +444,10 @@ unsafe fn rlimit_nproc() {
 
 unsafe fn rlimit_cpu_signal() {
     let pid = fork(|| {
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         ok!(setrlimit(libc::RLIMIT_CPU, 1, 5));
         let mut x = 0u64;
@@ -397,14 +462,27 @@ unsafe fn rlimit_proc_file() {
     in_child(|| {
         ok!(setrlimit(libc::RLIMIT_NOFILE, 111, 222));
         let text = util::read_text("/proc/self/limits");
-        let line = text.lines().find(|l| l.starts_with("Max open files")).unwrap_or("").to_owned();
-        eq!(line.split_whitespace().collect::<Vec<_>>(), ["Max", "open", "files", "111", "222", "files"]);
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("Max open files"))
+            .unwrap_or("")
+            .to_owned();
+        eq!(
+            line.split_whitespace().collect::<Vec<_>>(),
+            ["Max", "open", "files", "111", "222", "files"]
+        );
         eq!(text.lines().count(), 17);
     });
 }
 
 unsafe fn prctl_name() {
-    ok!(libc::prctl(libc::PR_SET_NAME, c"a-name-that-is-too-long".as_ptr(), 0, 0, 0));
+    ok!(libc::prctl(
+        libc::PR_SET_NAME,
+        c"a-name-that-is-too-long".as_ptr(),
+        0,
+        0,
+        0
+    ));
     let mut name = [0u8; 16];
     ok!(libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0));
     eq!(&name, b"a-name-that-is-\0");
@@ -436,7 +514,10 @@ unsafe fn prctl_dumpable() {
 unsafe fn prctl_errors() {
     err!(libc::EINVAL, libc::prctl(0x7fff_0000, 0, 0, 0, 0));
     err!(libc::EINVAL, libc::prctl(libc::PR_SET_TIMING, 9, 0, 0, 0));
-    err!(libc::EFAULT, libc::prctl(libc::PR_GET_PDEATHSIG, 8, 0, 0, 0));
+    err!(
+        libc::EFAULT,
+        libc::prctl(libc::PR_GET_PDEATHSIG, 8, 0, 0, 0)
+    );
 }
 
 unsafe fn prctl_tid_and_timing() {
@@ -527,7 +608,10 @@ unsafe fn unshare_user_maps() {
         eq!((libc::getuid(), libc::getgid()), (0, 0));
         err!(libc::EPERM, put("/proc/self/uid_map", "0 1000 1\n"));
         let map = util::read_text("/proc/self/uid_map");
-        eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "1"]);
+        eq!(
+            map.split_whitespace().collect::<Vec<_>>(),
+            ["0", "1000", "1"]
+        );
         err!(libc::EINVAL, libc::setuid(5));
         // Files of others show as nobody's.
         let mut st: libc::stat = std::mem::zeroed();
@@ -552,7 +636,14 @@ unsafe fn unshare_user_capabilities() {
 
 unsafe fn clone_newuser_flag() {
     need_userns();
-    let pid = sys!(libc::SYS_clone, libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::SIGCHLD, 0, 0, 0, 0) as i32;
+    let pid = sys!(
+        libc::SYS_clone,
+        libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::SIGCHLD,
+        0,
+        0,
+        0,
+        0
+    ) as i32;
     if pid == 0 {
         eq!(libc::getpid(), 1);
         eq!(libc::getppid(), 0);
@@ -594,8 +685,10 @@ unsafe fn pid_namespace_init_death() {
         libc::close(r);
         ok!(libc::unshare(libc::CLONE_NEWPID));
         let init = fork(|| {
-            fork(|| loop {
-                libc::pause();
+            fork(|| {
+                loop {
+                    libc::pause();
+                }
             });
             // Signals without a handler do not reach init from inside.
             libc::kill(1, libc::SIGTERM);
@@ -614,8 +707,20 @@ unsafe fn unshare_mount_private() {
     ok!(libc::mkdir(c("m").as_ptr(), 0o755));
     in_child(|| {
         ok!(libc::unshare(libc::CLONE_NEWNS));
-        ok!(libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()));
-        ok!(libc::mount(c"t".as_ptr(), c("m").as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()));
+        ok!(libc::mount(
+            c"none".as_ptr(),
+            c"/".as_ptr(),
+            std::ptr::null(),
+            libc::MS_REC | libc::MS_PRIVATE,
+            std::ptr::null()
+        ));
+        ok!(libc::mount(
+            c"t".as_ptr(),
+            c("m").as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            std::ptr::null()
+        ));
         write_file("m/inside", b"");
     });
     check!(libc::access(c("m/inside").as_ptr(), libc::F_OK) == -1);
@@ -675,11 +780,22 @@ unsafe fn setns_uts() {
 }
 
 unsafe fn proc_ns_links() {
-    for (file, kind) in [("mnt", "mnt"), ("pid", "pid"), ("uts", "uts"), ("ipc", "ipc"), ("user", "user"), ("net", "net")] {
+    for (file, kind) in [
+        ("mnt", "mnt"),
+        ("pid", "pid"),
+        ("uts", "uts"),
+        ("ipc", "ipc"),
+        ("user", "user"),
+        ("net", "net"),
+    ] {
         let link = std::fs::read_link(format!("/proc/self/ns/{file}")).unwrap_or_default();
         let link = link.to_string_lossy().into_owned();
-        check!(link.starts_with(&format!("{kind}:[")) && link.ends_with(']'), "{link}");
-        let mine = std::fs::read_link(format!("/proc/{}/ns/{file}", libc::getppid())).unwrap_or_default();
+        check!(
+            link.starts_with(&format!("{kind}:[")) && link.ends_with(']'),
+            "{link}"
+        );
+        let mine =
+            std::fs::read_link(format!("/proc/{}/ns/{file}", libc::getppid())).unwrap_or_default();
         eq!(mine.to_string_lossy(), link);
     }
 }
@@ -691,7 +807,11 @@ unsafe fn nested_user_limits() {
         for level in 0..40 {
             if libc::unshare(libc::CLONE_NEWUSER) == -1 {
                 check!(level > 0);
-                check!([libc::ENOSPC, libc::EUSERS, libc::EPERM].contains(&errno()), "{}", errno_text());
+                check!(
+                    [libc::ENOSPC, libc::EUSERS, libc::EPERM].contains(&errno()),
+                    "{}",
+                    errno_text()
+                );
                 return;
             }
         }

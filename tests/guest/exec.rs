@@ -102,10 +102,24 @@ unsafe fn exec_errno(path: &str) -> i32 {
 }
 
 unsafe fn argv_and_env() {
-    let (out, st) = run_env(&[&me(), "print-args", "", "a b", "ü"], &["K=v", "EMPTY=", "X==y"]);
+    let (out, st) = run_env(
+        &[&me(), "print-args", "", "a b", "ü"],
+        &["K=v", "EMPTY=", "X==y"],
+    );
     eq!(st, 0);
     let lines: Vec<&str> = out.lines().skip(1).collect();
-    eq!(lines, ["arg print-args", "arg ", "arg a b", "arg ü", "env K=v", "env EMPTY=", "env X==y"]);
+    eq!(
+        lines,
+        [
+            "arg print-args",
+            "arg ",
+            "arg a b",
+            "arg ü",
+            "env K=v",
+            "env EMPTY=",
+            "env X==y"
+        ]
+    );
 }
 
 unsafe fn empty_argv() {
@@ -209,18 +223,35 @@ unsafe fn argument_limits() {
     let over = c(&"a".repeat(131_072));
     let zero = c"exit";
     let pid = fork(|| {
-        let argv = [path.as_ptr(), zero.as_ptr(), c"0".as_ptr(), exact.as_ptr(), std::ptr::null()];
+        let argv = [
+            path.as_ptr(),
+            zero.as_ptr(),
+            c"0".as_ptr(),
+            exact.as_ptr(),
+            std::ptr::null(),
+        ];
         libc::execve(path.as_ptr(), argv.as_ptr(), argv[4..].as_ptr());
         libc::_exit(9);
     });
     eq!(util::wait(pid), 0);
-    let argv = [path.as_ptr(), zero.as_ptr(), over.as_ptr(), std::ptr::null()];
-    err!(libc::E2BIG, libc::execve(path.as_ptr(), argv.as_ptr(), argv[3..].as_ptr()));
+    let argv = [
+        path.as_ptr(),
+        zero.as_ptr(),
+        over.as_ptr(),
+        std::ptr::null(),
+    ];
+    err!(
+        libc::E2BIG,
+        libc::execve(path.as_ptr(), argv.as_ptr(), argv[3..].as_ptr())
+    );
     // All strings together: a quarter of the stack limit.
     let part = c(&"b".repeat(100_000));
     let mut argv: Vec<_> = vec![part.as_ptr(); 30];
     argv.push(std::ptr::null());
-    err!(libc::E2BIG, libc::execve(path.as_ptr(), argv.as_ptr(), argv[30..].as_ptr()));
+    err!(
+        libc::E2BIG,
+        libc::execve(path.as_ptr(), argv.as_ptr(), argv[30..].as_ptr())
+    );
 }
 
 unsafe fn bad_pointers() {
@@ -228,16 +259,25 @@ unsafe fn bad_pointers() {
     let argv = [path.as_ptr(), std::ptr::null()];
     err!(libc::EFAULT, sys!(libc::SYS_execve, 8, argv.as_ptr(), 0));
     err!(libc::EFAULT, sys!(libc::SYS_execve, path.as_ptr(), 8, 0));
-    err!(libc::EFAULT, sys!(libc::SYS_execve, path.as_ptr(), argv.as_ptr(), 8));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_execve, path.as_ptr(), argv.as_ptr(), 8)
+    );
     let bad = [8 as *const libc::c_char, std::ptr::null()];
-    err!(libc::EFAULT, sys!(libc::SYS_execve, path.as_ptr(), bad.as_ptr(), 0));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_execve, path.as_ptr(), bad.as_ptr(), 0)
+    );
 }
 
 unsafe fn script_basic() {
     make_exec("s", format!("#!{} print-args\nignored\n", me()).as_bytes());
     let out = run(&["./s", "one", "two"]);
     let lines: Vec<&str> = out.lines().filter(|l| l.starts_with("arg")).collect();
-    eq!(lines[1..], ["arg print-args", "arg ./s", "arg one", "arg two"]);
+    eq!(
+        lines[1..],
+        ["arg print-args", "arg ./s", "arg one", "arg two"]
+    );
     // No newline at the end of the file.
     make_exec("t", format!("#! \t{}  print-args", me()).as_bytes());
     let out = run(&["./t"]);
@@ -269,7 +309,18 @@ unsafe fn script_nested() {
     }
     let out = run(&["./s4", "x"]);
     let lines: Vec<&str> = out.lines().filter(|l| l.starts_with("arg")).collect();
-    eq!(lines[1..], ["arg print-args", "arg ./s0", "arg ./s1", "arg ./s2", "arg ./s3", "arg ./s4", "arg x"]);
+    eq!(
+        lines[1..],
+        [
+            "arg print-args",
+            "arg ./s0",
+            "arg ./s1",
+            "arg ./s2",
+            "arg ./s3",
+            "arg ./s4",
+            "arg x"
+        ]
+    );
     make_exec("s5", b"#!./s4\n");
     make_exec("s6", b"#!./s5\n");
     eq!(exec_errno("./s6"), libc::ELOOP);
@@ -303,7 +354,10 @@ unsafe fn script_through_relative_path() {
 }
 
 unsafe fn fds_after_exec() -> Vec<i32> {
-    run(&[&me(), "print-fds"]).lines().filter_map(|l| l.parse().ok()).collect()
+    run(&[&me(), "print-fds"])
+        .lines()
+        .filter_map(|l| l.parse().ok())
+        .collect()
 }
 
 unsafe fn cloexec_closes() {
@@ -352,8 +406,13 @@ unsafe fn close_range_cloexec() {
 /// belong to the threads library).
 fn mask(report: &str, key: &str) -> u64 {
     let line = report.lines().find(|l| l.starts_with(key)).unwrap_or("");
-    let value = u64::from_str_radix(line.rsplit('\t').next().unwrap_or("").trim(), 16).unwrap_or(u64::MAX);
-    value & !((3 << 31) | (1 << (libc::SIGPIPE - 1)) | (1 << (libc::SIGSEGV - 1)) | (1 << (libc::SIGBUS - 1)))
+    let value =
+        u64::from_str_radix(line.rsplit('\t').next().unwrap_or("").trim(), 16).unwrap_or(u64::MAX);
+    value
+        & !((3 << 31)
+            | (1 << (libc::SIGPIPE - 1))
+            | (1 << (libc::SIGSEGV - 1))
+            | (1 << (libc::SIGBUS - 1)))
 }
 
 extern "C" fn ignore(_: i32) {}
@@ -379,11 +438,16 @@ unsafe fn mask_and_pending_kept() {
             libc::execve(path.as_ptr(), argv.as_ptr(), argv[2..].as_ptr());
         });
         libc::close(w);
-        pid_out.borrow_mut().push_str(&String::from_utf8_lossy(&read_full(r, 100_000)));
+        pid_out
+            .borrow_mut()
+            .push_str(&String::from_utf8_lossy(&read_full(r, 100_000)));
         (pid_out.into_inner(), util::wait(pid))
     };
     eq!(st, 0);
-    eq!(mask(&out, "SigBlk"), (1 << (libc::SIGUSR1 - 1)) | (1 << (libc::SIGTERM - 1)));
+    eq!(
+        mask(&out, "SigBlk"),
+        (1 << (libc::SIGUSR1 - 1)) | (1 << (libc::SIGTERM - 1))
+    );
     let pending = mask(&out, "SigPnd") | mask(&out, "ShdPnd");
     eq!(pending, 1 << (libc::SIGUSR1 - 1));
 }
@@ -392,7 +456,11 @@ unsafe fn altstack_dropped() {
     // sigaltstack state is not kept; the helper could not start otherwise
     // with an alternate stack that is not mapped any more.
     let p = anon(65536);
-    let ss = libc::stack_t { ss_sp: p.cast(), ss_flags: 0, ss_size: 65536 };
+    let ss = libc::stack_t {
+        ss_sp: p.cast(),
+        ss_flags: 0,
+        ss_size: 65536,
+    };
     ok!(libc::sigaltstack(&ss, std::ptr::null_mut()));
     let (_, st) = run_env(&[&me(), "exit", "3"], &[]);
     eq!(libc::WEXITSTATUS(st), 3);
@@ -404,7 +472,12 @@ unsafe fn exec_from_thread() {
     let pid = fork(|| {
         libc::dup2(w, 1);
         let t = std::thread::spawn(move || {
-            let argv = [path.as_ptr(), c"exit".as_ptr(), c"21".as_ptr(), std::ptr::null()];
+            let argv = [
+                path.as_ptr(),
+                c"exit".as_ptr(),
+                c"21".as_ptr(),
+                std::ptr::null(),
+            ];
             libc::execv(path.as_ptr(), argv.as_ptr());
             libc::_exit(9);
         });
@@ -446,20 +519,54 @@ unsafe fn vfork_exec() {
     // posix_spawn is CLONE_VM|CLONE_VFORK with an exec in the child.
     let path = exe();
     let mut pid = 0;
-    let argv = [path.as_ptr() as *mut libc::c_char, c"exit".as_ptr() as *mut _, c"33".as_ptr() as *mut _, std::ptr::null_mut()];
+    let argv = [
+        path.as_ptr() as *mut libc::c_char,
+        c"exit".as_ptr() as *mut _,
+        c"33".as_ptr() as *mut _,
+        std::ptr::null_mut(),
+    ];
     let env = [std::ptr::null_mut()];
     for _ in 0..10 {
-        eq!(libc::posix_spawn(&mut pid, path.as_ptr(), std::ptr::null(), std::ptr::null(), argv.as_ptr(), env.as_ptr()), 0);
+        eq!(
+            libc::posix_spawn(
+                &mut pid,
+                path.as_ptr(),
+                std::ptr::null(),
+                std::ptr::null(),
+                argv.as_ptr(),
+                env.as_ptr()
+            ),
+            0
+        );
         eq!(libc::WEXITSTATUS(util::wait(pid)), 33);
     }
     // The child's exec failure comes back as an error of posix_spawn.
-    let r = libc::posix_spawn(&mut pid, c"/no/such".as_ptr(), std::ptr::null(), std::ptr::null(), argv.as_ptr(), env.as_ptr());
+    let r = libc::posix_spawn(
+        &mut pid,
+        c"/no/such".as_ptr(),
+        std::ptr::null(),
+        std::ptr::null(),
+        argv.as_ptr(),
+        env.as_ptr(),
+    );
     eq!(r, libc::ENOENT);
 }
 
 unsafe fn execveat(dirfd: i32, path: &str, flags: i32) -> i64 {
-    let argv = [c"x".as_ptr(), c"exit".as_ptr(), c"5".as_ptr(), std::ptr::null()];
-    sys!(libc::SYS_execveat, dirfd, c(path).as_ptr(), argv.as_ptr(), argv[3..].as_ptr(), flags)
+    let argv = [
+        c"x".as_ptr(),
+        c"exit".as_ptr(),
+        c"5".as_ptr(),
+        std::ptr::null(),
+    ];
+    sys!(
+        libc::SYS_execveat,
+        dirfd,
+        c(path).as_ptr(),
+        argv.as_ptr(),
+        argv[3..].as_ptr(),
+        flags
+    )
 }
 
 unsafe fn execveat_empty_path() {
@@ -490,7 +597,10 @@ unsafe fn execveat_dirfd() {
 
 unsafe fn execveat_nofollow() {
     ok!(libc::symlink(exe().as_ptr(), c("link").as_ptr()));
-    err!(libc::ELOOP, execveat(libc::AT_FDCWD, "link", libc::AT_SYMLINK_NOFOLLOW));
+    err!(
+        libc::ELOOP,
+        execveat(libc::AT_FDCWD, "link", libc::AT_SYMLINK_NOFOLLOW)
+    );
 }
 
 unsafe fn execveat_script_cloexec() {
@@ -503,7 +613,14 @@ unsafe fn execveat_script_cloexec() {
     let pid = fork(|| {
         libc::dup2(w, 1);
         let argv = [c"x".as_ptr(), std::ptr::null()];
-        sys!(libc::SYS_execveat, fd, c"".as_ptr(), argv.as_ptr(), argv[1..].as_ptr(), libc::AT_EMPTY_PATH);
+        sys!(
+            libc::SYS_execveat,
+            fd,
+            c"".as_ptr(),
+            argv.as_ptr(),
+            argv[1..].as_ptr(),
+            libc::AT_EMPTY_PATH
+        );
     });
     libc::close(w);
     let out = read_full(r, 100);
@@ -551,7 +668,10 @@ unsafe fn auxv_contents() {
 unsafe fn auxv_in_proc() {
     let bytes = read_file("/proc/self/auxv");
     check!(bytes.len() >= 32 && bytes.len() % 16 == 0);
-    let words: Vec<u64> = bytes.chunks(8).map(|b| u64::from_ne_bytes(b.try_into().unwrap_or([0; 8]))).collect();
+    let words: Vec<u64> = bytes
+        .chunks(8)
+        .map(|b| u64::from_ne_bytes(b.try_into().unwrap_or([0; 8])))
+        .collect();
     let mut seen = 0;
     for pair in words.chunks(2) {
         if pair[0] == libc::AT_PAGESZ || pair[0] == libc::AT_ENTRY || pair[0] == libc::AT_RANDOM {
@@ -563,19 +683,34 @@ unsafe fn auxv_in_proc() {
 }
 
 unsafe fn comm_and_cmdline() {
-    ok!(libc::symlink(exe().as_ptr(), c("a-very-long-program-name").as_ptr()));
+    ok!(libc::symlink(
+        exe().as_ptr(),
+        c("a-very-long-program-name").as_ptr()
+    ));
     let (r, w) = pipe();
     ok!(libc::fcntl(w, libc::F_SETFD, libc::FD_CLOEXEC));
     let pid = fork(|| {
-        let argv = [c"zero".as_ptr(), c"pause".as_ptr(), c"".as_ptr(), c"two".as_ptr(), std::ptr::null()];
+        let argv = [
+            c"zero".as_ptr(),
+            c"pause".as_ptr(),
+            c"".as_ptr(),
+            c"two".as_ptr(),
+            std::ptr::null(),
+        ];
         libc::execv(c"./a-very-long-program-name".as_ptr(), argv.as_ptr());
     });
     libc::close(w);
     read_some(r, 1);
     eq!(read_text(&format!("/proc/{pid}/comm")), "a-very-long-pro\n");
-    eq!(read_file(&format!("/proc/{pid}/cmdline")), b"zero\0pause\0\0two\0");
+    eq!(
+        read_file(&format!("/proc/{pid}/cmdline")),
+        b"zero\0pause\0\0two\0"
+    );
     let stat = read_text(&format!("/proc/{pid}/stat"));
-    check!(stat.starts_with(&format!("{pid} (a-very-long-pro) ")), "{stat}");
+    check!(
+        stat.starts_with(&format!("{pid} (a-very-long-pro) ")),
+        "{stat}"
+    );
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
@@ -583,8 +718,12 @@ unsafe fn comm_and_cmdline() {
 unsafe fn proc_exe_link() {
     let link = std::fs::read_link("/proc/self/exe").unwrap_or_default();
     check!(link.is_absolute());
-    let a = std::fs::metadata(&link).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap_or(1);
-    let b = std::fs::metadata("/proc/self/exe").map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap_or(2);
+    let a = std::fs::metadata(&link)
+        .map(|m| std::os::unix::fs::MetadataExt::ino(&m))
+        .unwrap_or(1);
+    let b = std::fs::metadata("/proc/self/exe")
+        .map(|m| std::os::unix::fs::MetadataExt::ino(&m))
+        .unwrap_or(2);
     eq!(a, b);
 }
 
@@ -600,7 +739,10 @@ unsafe fn deleted_exe_link() {
     read_some(r, 1);
     ok!(libc::unlink(c"prog".as_ptr()));
     let link = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    check!(link.to_string_lossy().ends_with("/prog (deleted)"), "{link:?}");
+    check!(
+        link.to_string_lossy().ends_with("/prog (deleted)"),
+        "{link:?}"
+    );
     // It still opens.
     let fd = open(&format!("/proc/{pid}/exe"), libc::O_RDONLY);
     eq!(read_some(fd, 4), b"\x7fELF");
@@ -637,8 +779,14 @@ unsafe fn setuid_copy(owner: u32, group: u32, mode: u32) {
 
 unsafe fn setuid_bit() {
     setuid_copy(4000, 4000, 0o4755);
-    eq!(ids_of("./prog", 1234, false), "1234 4000 1234 1234\nsecure 1\n");
-    eq!(ids_of("./prog", 4000, false), "4000 4000 4000 4000\nsecure 0\n");
+    eq!(
+        ids_of("./prog", 1234, false),
+        "1234 4000 1234 1234\nsecure 1\n"
+    );
+    eq!(
+        ids_of("./prog", 4000, false),
+        "4000 4000 4000 4000\nsecure 0\n"
+    );
 }
 
 unsafe fn setuid_bit_no_new_privs() {
@@ -649,15 +797,28 @@ unsafe fn setuid_bit_no_new_privs() {
 
 unsafe fn setgid_bit() {
     setuid_copy(4000, 4001, 0o2755);
-    eq!(ids_of("./prog", 1234, false), "1234 1234 1234 4001\nsecure 1\n");
+    eq!(
+        ids_of("./prog", 1234, false),
+        "1234 1234 1234 4001\nsecure 1\n"
+    );
     // Without group execute the bit means nothing here.
     setuid_copy(4000, 4001, 0o2745);
-    eq!(ids_of("./prog", 1234, false), "1234 1234 1234 1234\nsecure 0\n");
+    eq!(
+        ids_of("./prog", 1234, false),
+        "1234 1234 1234 1234\nsecure 0\n"
+    );
 }
 
 unsafe fn mappings_replaced() {
     // A fixed mapping of the old image is not there after the exec.
-    let p = libc::mmap(0x1234_5000 as *mut _, 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0);
+    let p = libc::mmap(
+        0x1234_5000 as *mut _,
+        4096,
+        libc::PROT_READ,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+        -1,
+        0,
+    );
     eq!(p as usize, 0x1234_5000);
     let out = run(&["/bin/cat", "/proc/self/maps"]);
     check!(!out.contains("12345000-"), "{out}");
@@ -694,14 +855,21 @@ unsafe fn text_busy() {
     err!(libc::ETXTBSY, libc::truncate(c"prog".as_ptr(), 0));
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
-    check!(eventually(|| libc::open(c"prog".as_ptr(), libc::O_WRONLY) >= 0));
+    check!(eventually(
+        || libc::open(c"prog".as_ptr(), libc::O_WRONLY) >= 0
+    ));
 }
 
 unsafe fn pid_kept() {
     let (r, w) = pipe();
     let pid = fork(|| {
         libc::dup2(w, 1);
-        let argv = [c"sh".as_ptr(), c"-c".as_ptr(), c"echo $$".as_ptr(), std::ptr::null()];
+        let argv = [
+            c"sh".as_ptr(),
+            c"-c".as_ptr(),
+            c"echo $$".as_ptr(),
+            std::ptr::null(),
+        ];
         libc::execv(c"/bin/sh".as_ptr(), argv.as_ptr());
     });
     libc::close(w);
@@ -714,20 +882,42 @@ unsafe fn itimer_kept_posix_timer_dropped() {
     let path = exe();
     let pid = fork(|| {
         let value = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 100_000 },
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 100_000,
+            },
         };
-        ok!(sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0));
+        ok!(sys!(
+            libc::SYS_setitimer,
+            libc::ITIMER_REAL,
+            &value as *const _,
+            0
+        ));
         let argv = [path.as_ptr(), c"pause".as_ptr(), std::ptr::null()];
         libc::execv(path.as_ptr(), argv.as_ptr());
     });
     eq!(libc::WTERMSIG(util::wait(pid)), libc::SIGALRM);
     let pid = fork(|| {
         let mut id: i32 = 0;
-        ok!(sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, 0, &mut id as *mut i32));
+        ok!(sys!(
+            libc::SYS_timer_create,
+            libc::CLOCK_MONOTONIC,
+            0,
+            &mut id as *mut i32
+        ));
         let spec = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 },
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 100_000_000,
+            },
         };
         ok!(sys!(libc::SYS_timer_settime, id, 0, &spec as *const _, 0));
         let argv = [c"sleep".as_ptr(), c"0.3".as_ptr(), std::ptr::null()];
@@ -759,8 +949,18 @@ unsafe fn aslr_moves() {
     let mut heaps = std::collections::HashSet::new();
     for _ in 0..4 {
         let out = run(&["/bin/cat", "/proc/self/maps"]);
-        stacks.insert(out.lines().find(|l| l.ends_with("[stack]")).unwrap_or("").to_owned());
-        heaps.insert(out.lines().find(|l| l.ends_with("[heap]")).unwrap_or("").to_owned());
+        stacks.insert(
+            out.lines()
+                .find(|l| l.ends_with("[stack]"))
+                .unwrap_or("")
+                .to_owned(),
+        );
+        heaps.insert(
+            out.lines()
+                .find(|l| l.ends_with("[heap]"))
+                .unwrap_or("")
+                .to_owned(),
+        );
     }
     check!(stacks.len() > 1, "{stacks:?}");
     check!(heaps.len() > 1, "{heaps:?}");
@@ -770,5 +970,8 @@ unsafe fn shell_and_true() {
     eq!(run(&["/bin/true"]), "");
     let (_, st) = run_env(&["/bin/false"], &[]);
     eq!(libc::WEXITSTATUS(st), 1);
-    eq!(run(&["/bin/sh", "-c", "echo a | cat; (exit 3) || echo $?"]), "a\n3\n");
+    eq!(
+        run(&["/bin/sh", "-c", "echo a | cat; (exit 3) || echo $?"]),
+        "a\n3\n"
+    );
 }

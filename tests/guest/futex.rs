@@ -38,20 +38,44 @@ cases![
     pi_lock_unlock,
 ];
 
-unsafe fn futex(word: *const u32, op: i32, val: u32, timeout: *const libc::timespec, word2: *const u32, val3: u32) -> i64 {
+unsafe fn futex(
+    word: *const u32,
+    op: i32,
+    val: u32,
+    timeout: *const libc::timespec,
+    word2: *const u32,
+    val3: u32,
+) -> i64 {
     sys!(libc::SYS_futex, word, op, val, timeout, word2, val3)
 }
 
 unsafe fn wait_on(word: &AtomicU32, val: u32) -> i64 {
-    futex(word.as_ptr(), libc::FUTEX_WAIT, val, std::ptr::null(), std::ptr::null(), 0)
+    futex(
+        word.as_ptr(),
+        libc::FUTEX_WAIT,
+        val,
+        std::ptr::null(),
+        std::ptr::null(),
+        0,
+    )
 }
 
 unsafe fn wake(word: &AtomicU32, n: u32) -> i64 {
-    futex(word.as_ptr(), libc::FUTEX_WAKE, n, std::ptr::null(), std::ptr::null(), 0)
+    futex(
+        word.as_ptr(),
+        libc::FUTEX_WAKE,
+        n,
+        std::ptr::null(),
+        std::ptr::null(),
+        0,
+    )
 }
 
 fn ms(ms: i64) -> libc::timespec {
-    libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
+    libc::timespec {
+        tv_sec: ms / 1000,
+        tv_nsec: ms % 1000 * 1_000_000,
+    }
 }
 
 static WORD: AtomicU32 = AtomicU32::new(0);
@@ -67,7 +91,14 @@ unsafe fn waiters(n: usize, word: &'static AtomicU32, op: i32, bits: u32) {
             let tid = sys!(libc::SYS_gettid) as i32;
             STARTED.fetch_add(1, SeqCst);
             let _ = tid;
-            let r = futex(word.as_ptr(), op, 0, std::ptr::null(), std::ptr::null(), bits);
+            let r = futex(
+                word.as_ptr(),
+                op,
+                0,
+                std::ptr::null(),
+                std::ptr::null(),
+                bits,
+            );
             if r == 0 {
                 WOKEN.fetch_add(1, SeqCst);
             }
@@ -78,15 +109,21 @@ unsafe fn waiters(n: usize, word: &'static AtomicU32, op: i32, bits: u32) {
     let me = libc::getpid().to_string();
     check!(eventually(|| {
         std::fs::read_dir("/proc/self/task").is_ok_and(|d| {
-            d.flatten().filter(|e| e.file_name().to_string_lossy() != me.as_str()).all(|e| {
-                std::fs::read_to_string(e.path().join("stat")).is_ok_and(|s| s.contains(") S "))
-            })
+            d.flatten()
+                .filter(|e| e.file_name().to_string_lossy() != me.as_str())
+                .all(|e| {
+                    std::fs::read_to_string(e.path().join("stat")).is_ok_and(|s| s.contains(") S "))
+                })
         })
     }));
 }
 
 unsafe fn woken(n: i32) {
-    check!(eventually(|| WOKEN.load(SeqCst) >= n), "only {} of {n} woke", WOKEN.load(SeqCst));
+    check!(
+        eventually(|| WOKEN.load(SeqCst) >= n),
+        "only {} of {n} woke",
+        WOKEN.load(SeqCst)
+    );
     sleep_ms(10);
     eq!(WOKEN.load(SeqCst), n);
 }
@@ -94,7 +131,17 @@ unsafe fn woken(n: i32) {
 unsafe fn wait_value_mismatch() {
     err!(libc::EAGAIN, wait_on(&WORD, 1));
     let t = ms(10_000);
-    err!(libc::EAGAIN, futex(WORD.as_ptr(), libc::FUTEX_WAIT_BITSET, 1, &t, std::ptr::null(), !0));
+    err!(
+        libc::EAGAIN,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            1,
+            &t,
+            std::ptr::null(),
+            !0
+        )
+    );
 }
 
 unsafe fn wake_nobody() {
@@ -111,18 +158,58 @@ unsafe fn wait_and_wake() {
 unsafe fn wake_counts() {
     waiters(5, &WORD, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0);
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-    eq!(ok!(futex(WORD.as_ptr(), op, 2, std::ptr::null(), std::ptr::null(), 0)), 2);
+    eq!(
+        ok!(futex(
+            WORD.as_ptr(),
+            op,
+            2,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )),
+        2
+    );
     woken(2);
-    eq!(ok!(futex(WORD.as_ptr(), op, 10, std::ptr::null(), std::ptr::null(), 0)), 3);
+    eq!(
+        ok!(futex(
+            WORD.as_ptr(),
+            op,
+            10,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )),
+        3
+    );
     woken(5);
 }
 
 unsafe fn wait_timeout_relative() {
     let start = now_ms();
-    err!(libc::ETIMEDOUT, futex(WORD.as_ptr(), libc::FUTEX_WAIT, 0, &ms(40), std::ptr::null(), 0));
+    err!(
+        libc::ETIMEDOUT,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT,
+            0,
+            &ms(40),
+            std::ptr::null(),
+            0
+        )
+    );
     let took = now_ms() - start;
     check!((39..1000).contains(&took), "{took} ms");
-    err!(libc::ETIMEDOUT, futex(WORD.as_ptr(), libc::FUTEX_WAIT, 0, &ms(0), std::ptr::null(), 0));
+    err!(
+        libc::ETIMEDOUT,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT,
+            0,
+            &ms(0),
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn wait_bitset_absolute() {
@@ -134,11 +221,31 @@ unsafe fn wait_bitset_absolute() {
         now.tv_sec += 1;
     }
     let start = now_ms();
-    err!(libc::ETIMEDOUT, futex(WORD.as_ptr(), libc::FUTEX_WAIT_BITSET, 0, &now, std::ptr::null(), !0));
+    err!(
+        libc::ETIMEDOUT,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            0,
+            &now,
+            std::ptr::null(),
+            !0
+        )
+    );
     let took = now_ms() - start;
     check!((38..1000).contains(&took), "{took} ms");
     // Long ago.
-    err!(libc::ETIMEDOUT, futex(WORD.as_ptr(), libc::FUTEX_WAIT_BITSET, 0, &ms(1), std::ptr::null(), !0));
+    err!(
+        libc::ETIMEDOUT,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            0,
+            &ms(1),
+            std::ptr::null(),
+            !0
+        )
+    );
 }
 
 unsafe fn wait_bitset_realtime() {
@@ -147,28 +254,82 @@ unsafe fn wait_bitset_realtime() {
     now.tv_sec += 1;
     let start = now_ms();
     let op = libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME;
-    err!(libc::ETIMEDOUT, futex(WORD.as_ptr(), op, 0, &now, std::ptr::null(), !0));
+    err!(
+        libc::ETIMEDOUT,
+        futex(WORD.as_ptr(), op, 0, &now, std::ptr::null(), !0)
+    );
     check!((950..3000).contains(&(now_ms() - start)));
     // FUTEX_WAIT does not take the flag.
-    err!(libc::ENOSYS, futex(WORD.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_CLOCK_REALTIME, 0, &ms(5), std::ptr::null(), 0));
-    err!(libc::ENOSYS, futex(WORD.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_CLOCK_REALTIME, 1, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::ENOSYS,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_CLOCK_REALTIME,
+            0,
+            &ms(5),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::ENOSYS,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_CLOCK_REALTIME,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn bad_timeout() {
     for t in [
-        libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 },
-        libc::timespec { tv_sec: 0, tv_nsec: -1 },
-        libc::timespec { tv_sec: -1, tv_nsec: 0 },
+        libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000_000,
+        },
+        libc::timespec {
+            tv_sec: 0,
+            tv_nsec: -1,
+        },
+        libc::timespec {
+            tv_sec: -1,
+            tv_nsec: 0,
+        },
     ] {
-        err!(libc::EINVAL, futex(WORD.as_ptr(), libc::FUTEX_WAIT, 0, &t, std::ptr::null(), 0));
+        err!(
+            libc::EINVAL,
+            futex(WORD.as_ptr(), libc::FUTEX_WAIT, 0, &t, std::ptr::null(), 0)
+        );
     }
-    err!(libc::EFAULT, futex(WORD.as_ptr(), libc::FUTEX_WAIT, 0, 8 as *const _, std::ptr::null(), 0));
+    err!(
+        libc::EFAULT,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT,
+            0,
+            8 as *const _,
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn bitset_selects() {
     waiters(1, &WORD, libc::FUTEX_WAIT_BITSET, 1);
     waiters(1, &WORD, libc::FUTEX_WAIT_BITSET, 2);
-    let wake_bits = |bits| futex(WORD.as_ptr(), libc::FUTEX_WAKE_BITSET, 10, std::ptr::null(), std::ptr::null(), bits);
+    let wake_bits = |bits| {
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            10,
+            std::ptr::null(),
+            std::ptr::null(),
+            bits,
+        )
+    };
     eq!(ok!(wake_bits(4)), 0);
     eq!(ok!(wake_bits(6)), 1);
     woken(1);
@@ -177,14 +338,42 @@ unsafe fn bitset_selects() {
 }
 
 unsafe fn bitset_zero() {
-    err!(libc::EINVAL, futex(WORD.as_ptr(), libc::FUTEX_WAIT_BITSET, 0, std::ptr::null(), std::ptr::null(), 0));
-    err!(libc::EINVAL, futex(WORD.as_ptr(), libc::FUTEX_WAKE_BITSET, 1, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::EINVAL,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::EINVAL,
+        futex(
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn requeue() {
     waiters(4, &WORD, libc::FUTEX_WAIT, 0);
     // Wake one, move two.
-    let r = sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_REQUEUE, 1, 2, WORD2.as_ptr(), 0);
+    let r = sys!(
+        libc::SYS_futex,
+        WORD.as_ptr(),
+        libc::FUTEX_REQUEUE,
+        1,
+        2,
+        WORD2.as_ptr(),
+        0
+    );
     // The result counts the woken only for FUTEX_REQUEUE? It counts both.
     eq!(r, 3);
     woken(1);
@@ -196,22 +385,65 @@ unsafe fn requeue() {
 
 unsafe fn cmp_requeue() {
     waiters(3, &WORD, libc::FUTEX_WAIT, 0);
-    err!(libc::EAGAIN, sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_CMP_REQUEUE, 1, 1, WORD2.as_ptr(), 5));
-    eq!(ok!(sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_CMP_REQUEUE, 0, i32::MAX, WORD2.as_ptr(), 0)), 3);
+    err!(
+        libc::EAGAIN,
+        sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_CMP_REQUEUE,
+            1,
+            1,
+            WORD2.as_ptr(),
+            5
+        )
+    );
+    eq!(
+        ok!(sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_CMP_REQUEUE,
+            0,
+            i32::MAX,
+            WORD2.as_ptr(),
+            0
+        )),
+        3
+    );
     eq!(ok!(wake(&WORD, 10)), 0);
     eq!(ok!(wake(&WORD2, 10)), 3);
     woken(3);
-    err!(libc::EINVAL, sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_CMP_REQUEUE, -1, 1, WORD2.as_ptr(), 0));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_CMP_REQUEUE,
+            -1,
+            1,
+            WORD2.as_ptr(),
+            0
+        )
+    );
 }
 
 unsafe fn wake_op() {
     const ADD: u32 = 1;
     const CMP_GT: u32 = 4;
-    let op = |op: u32, cmp: u32, oparg: u32, cmparg: u32| (op << 28) | (cmp << 24) | (oparg << 12) | cmparg;
+    let op = |op: u32, cmp: u32, oparg: u32, cmparg: u32| {
+        (op << 28) | (cmp << 24) | (oparg << 12) | cmparg
+    };
     waiters(2, &WORD, libc::FUTEX_WAIT, 0);
     WORD2.store(0, SeqCst);
     // word2 += 3; the old value 0 is not > 0, so only word's waiters wake.
-    let r = sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 5, WORD2.as_ptr(), op(ADD, CMP_GT, 3, 0));
+    let r = sys!(
+        libc::SYS_futex,
+        WORD.as_ptr(),
+        libc::FUTEX_WAKE_OP,
+        1,
+        5,
+        WORD2.as_ptr(),
+        op(ADD, CMP_GT, 3, 0)
+    );
     eq!(r, 1);
     eq!(WORD2.load(SeqCst), 3);
     woken(1);
@@ -220,45 +452,177 @@ unsafe fn wake_op() {
     waiters(1, &WORD2, libc::FUTEX_WAIT, 0);
     WORD2.store(7, SeqCst);
     let set = op(0, CMP_GT, 9, 0);
-    let r = sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 5, WORD2.as_ptr(), set);
+    let r = sys!(
+        libc::SYS_futex,
+        WORD.as_ptr(),
+        libc::FUTEX_WAKE_OP,
+        1,
+        5,
+        WORD2.as_ptr(),
+        set
+    );
     eq!(r, 2);
     eq!(WORD2.load(SeqCst), 9);
     woken(3);
     // OR, ANDN, XOR, and the shifted argument.
     for (o, before, arg, after) in [(2u32, 1u32, 6u32, 7u32), (3, 7, 5, 2), (4, 3, 1, 2)] {
         WORD2.store(before, SeqCst);
-        ok!(sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 0, WORD2.as_ptr(), op(o, 0, arg, 0)));
+        ok!(sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            1,
+            0,
+            WORD2.as_ptr(),
+            op(o, 0, arg, 0)
+        ));
         eq!(WORD2.load(SeqCst), after);
     }
     WORD2.store(0, SeqCst);
-    ok!(sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 0, WORD2.as_ptr(), op(8 | 2, 0, 4, 0)));
+    ok!(sys!(
+        libc::SYS_futex,
+        WORD.as_ptr(),
+        libc::FUTEX_WAKE_OP,
+        1,
+        0,
+        WORD2.as_ptr(),
+        op(8 | 2, 0, 4, 0)
+    ));
     eq!(WORD2.load(SeqCst), 16);
-    err!(libc::ENOSYS, sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 0, WORD2.as_ptr(), op(7, 0, 0, 0)));
-    err!(libc::EFAULT, sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAKE_OP, 1, 0, 8, op(ADD, 0, 0, 0)));
+    err!(
+        libc::ENOSYS,
+        sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            1,
+            0,
+            WORD2.as_ptr(),
+            op(7, 0, 0, 0)
+        )
+    );
+    err!(
+        libc::EFAULT,
+        sys!(
+            libc::SYS_futex,
+            WORD.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            1,
+            0,
+            8,
+            op(ADD, 0, 0, 0)
+        )
+    );
 }
 
 unsafe fn bad_addresses() {
-    err!(libc::EFAULT, futex(std::ptr::null(), libc::FUTEX_WAIT, 0, std::ptr::null(), std::ptr::null(), 0));
-    err!(libc::EFAULT, futex(8 as *const u32, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, std::ptr::null(), std::ptr::null(), 0));
-    err!(libc::EFAULT, futex(8 as *const u32, libc::FUTEX_WAKE, 1, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::EFAULT,
+        futex(
+            std::ptr::null(),
+            libc::FUTEX_WAIT,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::EFAULT,
+        futex(
+            8 as *const u32,
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::EFAULT,
+        futex(
+            8 as *const u32,
+            libc::FUTEX_WAKE,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
     // A private wake never looks at the memory.
-    eq!(ok!(futex(8 as *const u32, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, std::ptr::null(), std::ptr::null(), 0)), 0);
+    eq!(
+        ok!(futex(
+            8 as *const u32,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )),
+        0
+    );
     let p = anon(4096);
     libc::munmap(p.cast(), 4096);
-    err!(libc::EFAULT, futex(p.cast(), libc::FUTEX_WAIT, 0, std::ptr::null(), std::ptr::null(), 0));
-    err!(libc::EFAULT, futex(0xffff_8000_0000_0000 as *const u32, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::EFAULT,
+        futex(
+            p.cast(),
+            libc::FUTEX_WAIT,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::EFAULT,
+        futex(
+            0xffff_8000_0000_0000 as *const u32,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn unaligned() {
     let p = WORD.as_ptr() as usize + 1;
-    err!(libc::EINVAL, futex(p as *const u32, libc::FUTEX_WAIT, 0, std::ptr::null(), std::ptr::null(), 0));
-    err!(libc::EINVAL, futex(p as *const u32, libc::FUTEX_WAKE, 1, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::EINVAL,
+        futex(
+            p as *const u32,
+            libc::FUTEX_WAIT,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
+    err!(
+        libc::EINVAL,
+        futex(
+            p as *const u32,
+            libc::FUTEX_WAKE,
+            1,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
 }
 
 unsafe fn unknown_operation() {
-    err!(libc::ENOSYS, futex(WORD.as_ptr(), 99, 0, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::ENOSYS,
+        futex(WORD.as_ptr(), 99, 0, std::ptr::null(), std::ptr::null(), 0)
+    );
     // FUTEX_FD is gone.
-    err!(libc::ENOSYS, futex(WORD.as_ptr(), 2, 0, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::ENOSYS,
+        futex(WORD.as_ptr(), 2, 0, std::ptr::null(), std::ptr::null(), 0)
+    );
 }
 
 unsafe fn private_between_threads() {
@@ -270,7 +634,14 @@ unsafe fn private_between_threads() {
     });
     sleep_ms(20);
     WORD.store(1, SeqCst);
-    ok!(futex(WORD.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1, std::ptr::null(), std::ptr::null(), 0));
+    ok!(futex(
+        WORD.as_ptr(),
+        libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+        1,
+        std::ptr::null(),
+        std::ptr::null(),
+        0
+    ));
     check!(t.join().is_ok());
 }
 
@@ -291,7 +662,14 @@ unsafe fn shared_file_two_addresses() {
     write_file("f", &[0; 8192]);
     let fd = open("f", libc::O_RDWR);
     let map = || {
-        let p = libc::mmap(std::ptr::null_mut(), 8192, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0);
+        let p = libc::mmap(
+            std::ptr::null_mut(),
+            8192,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            fd,
+            0,
+        );
         &*ok!(p).cast::<u8>().add(4096 + 64).cast::<AtomicU32>()
     };
     let (a, b) = (map(), map());
@@ -310,11 +688,28 @@ unsafe fn shared_file_two_addresses() {
 unsafe fn private_flag_does_not_cross() {
     let word = shared::<AtomicU32>();
     let pid = fork(|| {
-        let r = futex(word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, &ms(300), std::ptr::null(), 0);
+        let r = futex(
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            &ms(300),
+            std::ptr::null(),
+            0,
+        );
         check!(r == -1 && errno() == libc::ETIMEDOUT);
     });
     wait_state(pid, "S");
-    eq!(ok!(futex(word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 10, std::ptr::null(), std::ptr::null(), 0)), 0);
+    eq!(
+        ok!(futex(
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            10,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )),
+        0
+    );
     eq!(ok!(wake(word, 10)), 0);
     wait_ok(pid);
 }
@@ -351,14 +746,22 @@ unsafe fn robust_list_owner_died() {
         (*head).offset = 8;
         node.next.store(head as usize, SeqCst);
         ok!(sys!(libc::SYS_set_robust_list, head, 24));
-        node.word.store(libc::getpid() as u32 | libc::FUTEX_WAITERS, SeqCst);
+        node.word
+            .store(libc::getpid() as u32 | libc::FUTEX_WAITERS, SeqCst);
         ready.store(1, SeqCst);
         sleep_ms(60);
     });
     check!(eventually(|| ready.load(SeqCst) == 1));
     // Woken by the owner's end.
     let value = pid as u32 | libc::FUTEX_WAITERS;
-    let r = futex(node.word.as_ptr(), libc::FUTEX_WAIT, value, &ms(5000), std::ptr::null(), 0);
+    let r = futex(
+        node.word.as_ptr(),
+        libc::FUTEX_WAIT,
+        value,
+        &ms(5000),
+        std::ptr::null(),
+        0,
+    );
     check!(r == 0 || errno() == libc::EAGAIN, "{}", errno_text());
     wait_ok(pid);
     let now = node.word.load(SeqCst);
@@ -370,10 +773,23 @@ unsafe fn robust_list_get() {
     let head = anon(4096);
     ok!(sys!(libc::SYS_set_robust_list, head, 24));
     let (mut p, mut len) = (0usize, 0usize);
-    ok!(sys!(libc::SYS_get_robust_list, 0, &mut p as *mut usize, &mut len as *mut usize));
+    ok!(sys!(
+        libc::SYS_get_robust_list,
+        0,
+        &mut p as *mut usize,
+        &mut len as *mut usize
+    ));
     eq!((p, len), (head as usize, 24));
     err!(libc::EINVAL, sys!(libc::SYS_set_robust_list, head, 23));
-    err!(libc::ESRCH, sys!(libc::SYS_get_robust_list, 0x3f_ffff, &mut p as *mut usize, &mut len as *mut usize));
+    err!(
+        libc::ESRCH,
+        sys!(
+            libc::SYS_get_robust_list,
+            0x3f_ffff,
+            &mut p as *mut usize,
+            &mut len as *mut usize
+        )
+    );
 }
 
 #[repr(C)]
@@ -387,7 +803,14 @@ struct Waitv {
 
 unsafe fn waitv_basic() {
     static WORDS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
-    let make = || [0, 1, 2].map(|i: usize| Waitv { val: 0, uaddr: WORDS[i].as_ptr() as u64, flags: 2, reserved: 0 });
+    let make = || {
+        [0, 1, 2].map(|i: usize| Waitv {
+            val: 0,
+            uaddr: WORDS[i].as_ptr() as u64,
+            flags: 2,
+            reserved: 0,
+        })
+    };
     let probe = sys!(libc::SYS_futex_waitv, make().as_ptr(), 3, 1, 0, 0);
     if probe == -1 && errno() == libc::ENOSYS {
         skip("no futex_waitv");
@@ -400,23 +823,56 @@ unsafe fn waitv_basic() {
     let v = make();
     eq!(ok!(sys!(libc::SYS_futex_waitv, v.as_ptr(), 3, 0, 0, 0)), 1);
     // One of the values differs.
-    err!(libc::EAGAIN, sys!(libc::SYS_futex_waitv, v.as_ptr(), 3, 0, 0, 0));
+    err!(
+        libc::EAGAIN,
+        sys!(libc::SYS_futex_waitv, v.as_ptr(), 3, 0, 0, 0)
+    );
     WORDS[1].store(0, SeqCst);
     let t = ms(1);
-    err!(libc::ETIMEDOUT, sys!(libc::SYS_futex_waitv, v.as_ptr(), 3, 0, &t as *const _, libc::CLOCK_MONOTONIC));
+    err!(
+        libc::ETIMEDOUT,
+        sys!(
+            libc::SYS_futex_waitv,
+            v.as_ptr(),
+            3,
+            0,
+            &t as *const _,
+            libc::CLOCK_MONOTONIC
+        )
+    );
 }
 
 unsafe fn waitv_errors() {
-    let v = [Waitv { val: 0, uaddr: WORD.as_ptr() as u64, flags: 2, reserved: 0 }];
+    let v = [Waitv {
+        val: 0,
+        uaddr: WORD.as_ptr() as u64,
+        flags: 2,
+        reserved: 0,
+    }];
     if sys!(libc::SYS_futex_waitv, v.as_ptr(), 0, 0, 0, 0) == -1 && errno() == libc::ENOSYS {
         skip("no futex_waitv");
     }
-    err!(libc::EINVAL, sys!(libc::SYS_futex_waitv, v.as_ptr(), 0, 0, 0, 0));
-    err!(libc::EINVAL, sys!(libc::SYS_futex_waitv, v.as_ptr(), 129, 0, 0, 0));
-    err!(libc::EINVAL, sys!(libc::SYS_futex_waitv, v.as_ptr(), 1, 1, 0, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_futex_waitv, v.as_ptr(), 0, 0, 0, 0)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_futex_waitv, v.as_ptr(), 129, 0, 0, 0)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_futex_waitv, v.as_ptr(), 1, 1, 0, 0)
+    );
     err!(libc::EFAULT, sys!(libc::SYS_futex_waitv, 8, 1, 0, 0, 0));
-    let bad = [Waitv { reserved: 1, ..v[0] }];
-    err!(libc::EINVAL, sys!(libc::SYS_futex_waitv, bad.as_ptr(), 1, 0, 0, 0));
+    let bad = [Waitv {
+        reserved: 1,
+        ..v[0]
+    }];
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_futex_waitv, bad.as_ptr(), 1, 0, 0, 0)
+    );
 }
 
 unsafe fn mutex_contention() {
@@ -479,16 +935,28 @@ unsafe fn wake_order_fifo() {
     }
     for i in 1..=4 {
         eq!(ok!(wake(&WORD, 1)), 1);
-        check!(eventually(|| ORDER.lock().map(|o| o.len()).unwrap_or(0) == i));
+        check!(eventually(
+            || ORDER.lock().map(|o| o.len()).unwrap_or(0) == i
+        ));
     }
-    eq!(ORDER.lock().map(|o| o.clone()).unwrap_or_default(), [0, 1, 2, 3]);
+    eq!(
+        ORDER.lock().map(|o| o.clone()).unwrap_or_default(),
+        [0, 1, 2, 3]
+    );
 }
 
 unsafe fn wait_then_munmap() {
     let p = anon(4096);
     let word: &'static AtomicU32 = &*p.cast();
     std::thread::spawn(move || {
-        let r = futex(word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, &ms(50), std::ptr::null(), 0);
+        let r = futex(
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            &ms(50),
+            std::ptr::null(),
+            0,
+        );
         check!(r == -1 && errno() == libc::ETIMEDOUT);
         WOKEN.store(1, SeqCst);
     });
@@ -514,20 +982,80 @@ unsafe fn pi_lock_unlock() {
     const LOCK: i32 = 6;
     const UNLOCK: i32 = 7;
     const TRYLOCK: i32 = 8;
-    if futex(WORD.as_ptr(), LOCK, 0, std::ptr::null(), std::ptr::null(), 0) == -1 && errno() == libc::ENOSYS {
+    if futex(
+        WORD.as_ptr(),
+        LOCK,
+        0,
+        std::ptr::null(),
+        std::ptr::null(),
+        0,
+    ) == -1
+        && errno() == libc::ENOSYS
+    {
         skip("no priority inheritance");
     }
     let tid = sys!(libc::SYS_gettid) as u32;
     eq!(WORD.load(SeqCst), tid);
-    err!(libc::EDEADLK, futex(WORD.as_ptr(), LOCK, 0, std::ptr::null(), std::ptr::null(), 0));
+    err!(
+        libc::EDEADLK,
+        futex(
+            WORD.as_ptr(),
+            LOCK,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        )
+    );
     let t = std::thread::spawn(|| {
-        err!(libc::EAGAIN, futex(WORD.as_ptr(), TRYLOCK, 0, std::ptr::null(), std::ptr::null(), 0));
-        err!(libc::EPERM, futex(WORD.as_ptr(), UNLOCK, 0, std::ptr::null(), std::ptr::null(), 0));
-        ok!(futex(WORD.as_ptr(), LOCK, 0, std::ptr::null(), std::ptr::null(), 0));
-        ok!(futex(WORD.as_ptr(), UNLOCK, 0, std::ptr::null(), std::ptr::null(), 0));
+        err!(
+            libc::EAGAIN,
+            futex(
+                WORD.as_ptr(),
+                TRYLOCK,
+                0,
+                std::ptr::null(),
+                std::ptr::null(),
+                0
+            )
+        );
+        err!(
+            libc::EPERM,
+            futex(
+                WORD.as_ptr(),
+                UNLOCK,
+                0,
+                std::ptr::null(),
+                std::ptr::null(),
+                0
+            )
+        );
+        ok!(futex(
+            WORD.as_ptr(),
+            LOCK,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        ));
+        ok!(futex(
+            WORD.as_ptr(),
+            UNLOCK,
+            0,
+            std::ptr::null(),
+            std::ptr::null(),
+            0
+        ));
     });
     sleep_ms(30);
-    ok!(futex(WORD.as_ptr(), UNLOCK, 0, std::ptr::null(), std::ptr::null(), 0));
+    ok!(futex(
+        WORD.as_ptr(),
+        UNLOCK,
+        0,
+        std::ptr::null(),
+        std::ptr::null(),
+        0
+    ));
     check!(t.join().is_ok());
     eq!(WORD.load(SeqCst) & libc::FUTEX_TID_MASK, 0);
 }

@@ -112,7 +112,10 @@ unsafe fn pread_pwrite() {
 }
 
 fn iov(b: &mut [u8]) -> libc::iovec {
-    libc::iovec { iov_base: b.as_mut_ptr().cast(), iov_len: b.len() }
+    libc::iovec {
+        iov_base: b.as_mut_ptr().cast(),
+        iov_len: b.len(),
+    }
 }
 
 unsafe fn readv_writev() {
@@ -131,7 +134,13 @@ unsafe fn readv_writev() {
     eq!(ok!(libc::pwritev(fd, v.as_ptr(), 1, 0)), 4);
     // A fault in a later part gives what came before.
     let mut good = *b"good";
-    let v = [iov(&mut good), libc::iovec { iov_base: 8 as *mut _, iov_len: 4 }];
+    let v = [
+        iov(&mut good),
+        libc::iovec {
+            iov_base: 8 as *mut _,
+            iov_len: 4,
+        },
+    ];
     let fd = new("g");
     eq!(ok!(libc::writev(fd, v.as_ptr(), 2)), 4);
 }
@@ -144,7 +153,10 @@ unsafe fn iov_errors() {
     err!(libc::EINVAL, libc::writev(fd, &one, 1025));
     eq!(ok!(libc::writev(fd, &one, 0)), 0);
     err!(libc::EFAULT, libc::writev(fd, 8 as *const _, 1));
-    let huge = libc::iovec { iov_base: a.as_mut_ptr().cast(), iov_len: usize::MAX };
+    let huge = libc::iovec {
+        iov_base: a.as_mut_ptr().cast(),
+        iov_len: usize::MAX,
+    };
     err!(libc::EINVAL, libc::writev(fd, &huge, 1));
     let many = vec![one; 1024];
     eq!(ok!(libc::writev(fd, many.as_ptr(), 1024)), 1024);
@@ -162,9 +174,21 @@ unsafe fn preadv2_flags() {
     eq!(&b, b"0123");
     eq!(libc::lseek(fd, 0, libc::SEEK_CUR), 4);
     let mut w = *b"AB";
-    eq!(ok!(libc::pwritev2(fd, &iov(&mut w), 1, 0, libc::RWF_APPEND)), 2);
+    eq!(
+        ok!(libc::pwritev2(fd, &iov(&mut w), 1, 0, libc::RWF_APPEND)),
+        2
+    );
     eq!(size(fd), 12);
-    eq!(ok!(libc::pwritev2(fd, &iov(&mut w), 1, 0, libc::RWF_DSYNC | libc::RWF_SYNC)), 2);
+    eq!(
+        ok!(libc::pwritev2(
+            fd,
+            &iov(&mut w),
+            1,
+            0,
+            libc::RWF_DSYNC | libc::RWF_SYNC
+        )),
+        2
+    );
     let r = libc::preadv2(fd, &v, 1, 0, libc::RWF_NOWAIT);
     check!(r == 4 || (r == -1 && [libc::EAGAIN, libc::EOPNOTSUPP].contains(&errno())));
     err!(libc::EOPNOTSUPP, libc::preadv2(fd, &v, 1, 0, 0x4000_0000));
@@ -191,7 +215,10 @@ unsafe fn lseek_beyond_and_hole() {
 
 unsafe fn lseek_data_hole() {
     let fd = new("f");
-    eq!(ok!(libc::pwrite(fd, [1u8; 4096].as_ptr().cast(), 4096, 1 << 20)), 4096);
+    eq!(
+        ok!(libc::pwrite(fd, [1u8; 4096].as_ptr().cast(), 4096, 1 << 20)),
+        4096
+    );
     let data = ok!(libc::lseek(fd, 0, libc::SEEK_DATA));
     check!(data == 0 || data == 1 << 20, "{data}");
     eq!(ok!(libc::lseek(fd, 1 << 20, libc::SEEK_DATA)), 1 << 20);
@@ -199,7 +226,10 @@ unsafe fn lseek_data_hole() {
     eq!(hole, (1 << 20) + 4096);
     let first = ok!(libc::lseek(fd, 0, libc::SEEK_HOLE));
     check!(first == 0 || first == (1 << 20) + 4096);
-    err!(libc::ENXIO, libc::lseek(fd, (1 << 20) + 4096, libc::SEEK_DATA));
+    err!(
+        libc::ENXIO,
+        libc::lseek(fd, (1 << 20) + 4096, libc::SEEK_DATA)
+    );
     err!(libc::ENXIO, libc::lseek(fd, -1, libc::SEEK_HOLE));
 }
 
@@ -254,20 +284,32 @@ unsafe fn ftruncate_clears_tail() {
 
 unsafe fn file_size_limit() {
     in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 1000, rlim_max: 1000 };
+        let limit = libc::rlimit {
+            rlim_cur: 1000,
+            rlim_max: 1000,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit));
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         let fd = new("f");
         // Up to the limit, then EFBIG.
-        eq!(ok!(libc::write(fd, [1u8; 1500].as_ptr().cast(), 1500)), 1000);
+        eq!(
+            ok!(libc::write(fd, [1u8; 1500].as_ptr().cast(), 1500)),
+            1000
+        );
         err!(libc::EFBIG, libc::write(fd, [1u8; 1].as_ptr().cast(), 1));
         err!(libc::EFBIG, libc::ftruncate(fd, 1001));
         ok!(libc::ftruncate(fd, 10));
     });
     let pid = fork(|| {
-        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit));
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         libc::write(new("g"), b"x".as_ptr().cast(), 1);
     });
@@ -276,12 +318,19 @@ unsafe fn file_size_limit() {
 
 unsafe fn write_big_buffers() {
     let fd = new("f");
-    let data: Vec<u8> = (0..5_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let data: Vec<u8> = (0..5_000_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     write_all(fd, &data);
     libc::lseek(fd, 0, libc::SEEK_SET);
     check!(read_full(fd, data.len() + 1) == data);
     // Odd sizes and offsets.
-    for (off, len) in [(0usize, 1usize), (4095, 2), (65535, 65537), (1_000_001, 300_003)] {
+    for (off, len) in [
+        (0usize, 1usize),
+        (4095, 2),
+        (65535, 65537),
+        (1_000_001, 300_003),
+    ] {
         check!(pread(fd, len, off as i64) == data[off..off + len]);
     }
 }
@@ -314,11 +363,27 @@ unsafe fn fallocate_modes() {
         skip("no fallocate here");
     }
     eq!(size(fd), 10_000);
-    ok!(libc::fallocate(fd, libc::FALLOC_FL_KEEP_SIZE, 10_000, 10_000));
+    ok!(libc::fallocate(
+        fd,
+        libc::FALLOC_FL_KEEP_SIZE,
+        10_000,
+        10_000
+    ));
     eq!(size(fd), 10_000);
-    eq!(ok!(libc::pwrite(fd, [7u8; 8192].as_ptr().cast(), 8192, 0)), 8192);
-    ok!(libc::fallocate(fd, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, 4096, 4096));
-    eq!((pread(fd, 1, 4095), pread(fd, 1, 4096), pread(fd, 1, 8191)), (vec![7], vec![0], vec![0]));
+    eq!(
+        ok!(libc::pwrite(fd, [7u8; 8192].as_ptr().cast(), 8192, 0)),
+        8192
+    );
+    ok!(libc::fallocate(
+        fd,
+        libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+        4096,
+        4096
+    ));
+    eq!(
+        (pread(fd, 1, 4095), pread(fd, 1, 4096), pread(fd, 1, 8191)),
+        (vec![7], vec![0], vec![0])
+    );
     let r = libc::fallocate(fd, libc::FALLOC_FL_ZERO_RANGE, 0, 100);
     if r == 0 {
         eq!((pread(fd, 1, 99), pread(fd, 1, 100)), (vec![0], vec![7]));
@@ -331,14 +396,27 @@ unsafe fn fallocate_errors() {
     let fd = new("f");
     err!(libc::EINVAL, libc::fallocate(fd, 0, -1, 10));
     err!(libc::EINVAL, libc::fallocate(fd, 0, 0, 0));
-    err!(libc::EOPNOTSUPP, libc::fallocate(fd, libc::FALLOC_FL_PUNCH_HOLE, 0, 10));
-    err!(libc::EBADF, libc::fallocate(open("f", libc::O_RDONLY), 0, 0, 10));
+    err!(
+        libc::EOPNOTSUPP,
+        libc::fallocate(fd, libc::FALLOC_FL_PUNCH_HOLE, 0, 10)
+    );
+    err!(
+        libc::EBADF,
+        libc::fallocate(open("f", libc::O_RDONLY), 0, 0, 10)
+    );
     let (_r, w) = pipe();
     err!(libc::ESPIPE, libc::fallocate(w, 0, 0, 10));
     err!(libc::EFBIG, libc::fallocate(fd, 0, i64::MAX - 5, 10));
 }
 
-unsafe fn copy_file_range(a: i32, off_a: Option<&mut i64>, b: i32, off_b: Option<&mut i64>, len: usize, flags: u32) -> i64 {
+unsafe fn copy_file_range(
+    a: i32,
+    off_a: Option<&mut i64>,
+    b: i32,
+    off_b: Option<&mut i64>,
+    len: usize,
+    flags: u32,
+) -> i64 {
     let pa = off_a.map_or(std::ptr::null_mut(), |p| p as *mut i64);
     let pb = off_b.map_or(std::ptr::null_mut(), |p| p as *mut i64);
     sys!(libc::SYS_copy_file_range, a, pa, b, pb, len, flags)
@@ -349,16 +427,28 @@ unsafe fn copy_file_range_basic() {
     let a = open("a", libc::O_RDONLY);
     let b = new("b");
     eq!(ok!(copy_file_range(a, None, b, None, 4, 0)), 4);
-    eq!((libc::lseek(a, 0, libc::SEEK_CUR), libc::lseek(b, 0, libc::SEEK_CUR)), (4, 4));
+    eq!(
+        (
+            libc::lseek(a, 0, libc::SEEK_CUR),
+            libc::lseek(b, 0, libc::SEEK_CUR)
+        ),
+        (4, 4)
+    );
     let (mut i, mut o) = (8i64, 1i64);
-    eq!(ok!(copy_file_range(a, Some(&mut i), b, Some(&mut o), 100, 0)), 2);
+    eq!(
+        ok!(copy_file_range(a, Some(&mut i), b, Some(&mut o), 100, 0)),
+        2
+    );
     eq!((i, o), (10, 3));
     eq!(read_file("b"), b"0893");
     eq!(ok!(copy_file_range(a, Some(&mut i), b, None, 100, 0)), 0);
     // Within one file.
     let s = open("a", libc::O_RDWR);
     let (mut i, mut o) = (0i64, 10i64);
-    eq!(ok!(copy_file_range(s, Some(&mut i), s, Some(&mut o), 10, 0)), 10);
+    eq!(
+        ok!(copy_file_range(s, Some(&mut i), s, Some(&mut o), 10, 0)),
+        10
+    );
     eq!(read_file("a"), b"01234567890123456789");
 }
 
@@ -366,7 +456,10 @@ unsafe fn copy_file_range_errors() {
     write_file("a", b"0123456789");
     let a = open("a", libc::O_RDWR);
     let (mut i, mut o) = (0i64, 5i64);
-    err!(libc::EINVAL, copy_file_range(a, Some(&mut i), a, Some(&mut o), 10, 0));
+    err!(
+        libc::EINVAL,
+        copy_file_range(a, Some(&mut i), a, Some(&mut o), 10, 0)
+    );
     err!(libc::EINVAL, copy_file_range(a, None, a, None, 1, 1));
     let ro = open("a", libc::O_RDONLY);
     err!(libc::EBADF, copy_file_range(a, None, ro, None, 1, 0));
@@ -392,7 +485,12 @@ unsafe fn sendfile_to_pipe_and_file() {
     eq!(libc::lseek(a, 0, libc::SEEK_CUR), 4);
     eq!(read_file("b"), b"789");
     let mut sv = [0; 2];
-    ok!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM,
+        0,
+        sv.as_mut_ptr()
+    ));
     off = 0;
     eq!(ok!(libc::sendfile(sv[0], a, &mut off, 10)), 10);
     eq!(read_some(sv[1], 20), b"0123456789");
@@ -420,7 +518,14 @@ unsafe fn sendfile_errors() {
     eq!(ok!(libc::sendfile(w, a, std::ptr::null_mut(), 0)), 0);
 }
 
-unsafe fn splice(a: i32, off_a: Option<&mut i64>, b: i32, off_b: Option<&mut i64>, len: usize, flags: u32) -> isize {
+unsafe fn splice(
+    a: i32,
+    off_a: Option<&mut i64>,
+    b: i32,
+    off_b: Option<&mut i64>,
+    len: usize,
+    flags: u32,
+) -> isize {
     let pa = off_a.map_or(std::ptr::null_mut(), |p| p as *mut i64);
     let pb = off_b.map_or(std::ptr::null_mut(), |p| p as *mut i64);
     libc::splice(a, pa, b, pb, len, flags)
@@ -441,7 +546,10 @@ unsafe fn splice_pipe_file() {
     eq!(ok!(splice(r, None, w2, None, 4, 0)), 4);
     eq!(read_some(r2, 100), b"pipe");
     eq!(read_some(r, 100), b" to pipe");
-    err!(libc::EAGAIN, splice(r, None, w2, None, 4, libc::SPLICE_F_NONBLOCK));
+    err!(
+        libc::EAGAIN,
+        splice(r, None, w2, None, 4, libc::SPLICE_F_NONBLOCK)
+    );
     libc::close(w);
     eq!(ok!(splice(r, None, w2, None, 4, 0)), 0);
     // End of file.
@@ -503,7 +611,8 @@ unsafe fn concurrent_readers_writers() {
             fork(|| {
                 let fd = open("f", libc::O_RDWR);
                 for _ in 0..200 {
-                    let n = libc::pwrite(fd, [b'b' + i; 512].as_ptr().cast(), 512, 512 * i64::from(i));
+                    let n =
+                        libc::pwrite(fd, [b'b' + i; 512].as_ptr().cast(), 512, 512 * i64::from(i));
                     eq!(n, 512);
                 }
             })
@@ -537,7 +646,10 @@ unsafe fn shared_offset_threads() {
             })
         })
         .collect();
-    let mut all: Vec<u32> = threads.into_iter().flat_map(|t| t.join().unwrap_or_default()).collect();
+    let mut all: Vec<u32> = threads
+        .into_iter()
+        .flat_map(|t| t.join().unwrap_or_default())
+        .collect();
     all.sort_unstable();
     check!(all.iter().copied().eq(0..4000), "{} values", all.len());
 }
@@ -555,7 +667,10 @@ unsafe fn posix_fadvise_calls() {
 unsafe fn readahead_call() {
     write_file("f", b"x");
     ok!(libc::readahead(open("f", libc::O_RDONLY), 0, 100));
-    err!(libc::EBADF, libc::readahead(open("f", libc::O_WRONLY), 0, 100));
+    err!(
+        libc::EBADF,
+        libc::readahead(open("f", libc::O_WRONLY), 0, 100)
+    );
 }
 
 unsafe fn ioctl_fionread() {
@@ -577,13 +692,20 @@ unsafe fn ioctl_fionread() {
 unsafe fn ioctl_unknown() {
     let fd = new("f");
     err!(libc::ENOTTY, libc::ioctl(fd, 0x1234_5678, 0));
-    err!(libc::ENOTTY, libc::ioctl(fd, libc::TCGETS, [0u8; 64].as_mut_ptr()));
+    err!(
+        libc::ENOTTY,
+        libc::ioctl(fd, libc::TCGETS, [0u8; 64].as_mut_ptr())
+    );
     eq!(libc::isatty(fd), 0);
     err!(libc::EBADF, libc::ioctl(99, libc::FIONREAD, 0));
 }
 
 unsafe fn o_direct_alignment() {
-    let fd = libc::open(c("f").as_ptr(), libc::O_CREAT | libc::O_RDWR | libc::O_DIRECT, 0o644);
+    let fd = libc::open(
+        c("f").as_ptr(),
+        libc::O_CREAT | libc::O_RDWR | libc::O_DIRECT,
+        0o644,
+    );
     if fd == -1 && errno() == libc::EINVAL {
         skip("no O_DIRECT on this file system");
     }
@@ -596,8 +718,18 @@ unsafe fn o_direct_alignment() {
 
 unsafe fn write_read_only_fs_dev() {
     let r = libc::open(c"/proc/version".as_ptr(), libc::O_WRONLY);
-    check!(r == -1 && (errno() == libc::EACCES || errno() == libc::EPERM || errno() == libc::EIO) || r >= 0);
-    err!(libc::ENOENT, libc::open(c"/proc/newfile".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644));
+    check!(
+        r == -1 && (errno() == libc::EACCES || errno() == libc::EPERM || errno() == libc::EIO)
+            || r >= 0
+    );
+    err!(
+        libc::ENOENT,
+        libc::open(
+            c"/proc/newfile".as_ptr(),
+            libc::O_CREAT | libc::O_WRONLY,
+            0o644
+        )
+    );
 }
 
 unsafe fn sync_file_range_call() {
@@ -612,7 +744,14 @@ unsafe fn name_to_handle_or_refusal() {
     let mut handle = [0u32; 34];
     handle[0] = 128;
     let mut mount = 0i32;
-    let r = sys!(libc::SYS_name_to_handle_at, libc::AT_FDCWD, c".".as_ptr(), handle.as_mut_ptr(), &mut mount as *mut i32, 0);
+    let r = sys!(
+        libc::SYS_name_to_handle_at,
+        libc::AT_FDCWD,
+        c".".as_ptr(),
+        handle.as_mut_ptr(),
+        &mut mount as *mut i32,
+        0
+    );
     check!(r == 0 || [libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM].contains(&errno()));
 }
 
@@ -650,7 +789,11 @@ unsafe fn read_while_truncated() {
 unsafe fn io_uring_refused_or_works() {
     let mut params = [0u8; 120];
     let r = sys!(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
-    check!(r >= 0 || [libc::ENOSYS, libc::EPERM].contains(&errno()), "{}", errno_text());
+    check!(
+        r >= 0 || [libc::ENOSYS, libc::EPERM].contains(&errno()),
+        "{}",
+        errno_text()
+    );
 }
 
 unsafe fn aio_refused_or_works() {

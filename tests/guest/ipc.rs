@@ -98,7 +98,10 @@ unsafe fn shm_rmid_lives_until_detach() {
 unsafe fn shm_flags_and_errors() {
     err!(libc::EINVAL, libc::shmget(PRIV, 0, libc::IPC_CREAT | 0o600));
     err!(libc::ENOENT, libc::shmget(0x1234_4321, 4096, 0));
-    err!(libc::EINVAL, libc::shmat(999_999, std::ptr::null(), 0) as i64);
+    err!(
+        libc::EINVAL,
+        libc::shmat(999_999, std::ptr::null(), 0) as i64
+    );
     let id = shmget(4096);
     err!(libc::EINVAL, libc::shmat(id, 0x1001 as *const _, 0) as i64);
     err!(libc::EINVAL, libc::shmctl(id, 999, std::ptr::null_mut()));
@@ -110,7 +113,10 @@ unsafe fn shm_stat() {
     let id = ok!(libc::shmget(PRIV, 5000, libc::IPC_CREAT | 0o640));
     let mut ds: libc::shmid_ds = std::mem::zeroed();
     ok!(libc::shmctl(id, libc::IPC_STAT, &mut ds));
-    eq!((ds.shm_segsz, ds.shm_nattch, ds.shm_cpid), (5000, 0, libc::getpid()));
+    eq!(
+        (ds.shm_segsz, ds.shm_nattch, ds.shm_cpid),
+        (5000, 0, libc::getpid())
+    );
     eq!(ds.shm_perm.mode as u32 & 0o777, 0o640);
     eq!(ds.shm_perm.uid, libc::geteuid());
     let p = shmat(id, 0);
@@ -147,8 +153,15 @@ unsafe fn shm_remap_and_address() {
     let id = shmget(4096);
     let p = libc::shmat(id, 0x7300_0000 as *const _, 0) as *mut u8;
     eq!(p as usize, 0x7300_0000);
-    err!(libc::EINVAL, libc::shmat(id, 0x7300_0000 as *const _, 0) as i64);
-    let q = ok!(libc::shmat(id, 0x7300_0123 as *const _, libc::SHM_RND | libc::SHM_REMAP));
+    err!(
+        libc::EINVAL,
+        libc::shmat(id, 0x7300_0000 as *const _, 0) as i64
+    );
+    let q = ok!(libc::shmat(
+        id,
+        0x7300_0123 as *const _,
+        libc::SHM_RND | libc::SHM_REMAP
+    ));
     eq!(q as usize, 0x7300_0000);
     let maps = read_text("/proc/self/maps");
     check!(maps.contains("/SYSV00000000"), "{maps}");
@@ -185,8 +198,14 @@ unsafe fn semget(n: i32) -> i32 {
 }
 
 unsafe fn semop(id: i32, ops: &[(u16, i16, i32)]) -> i32 {
-    let mut v: Vec<libc::sembuf> =
-        ops.iter().map(|o| libc::sembuf { sem_num: o.0, sem_op: o.1, sem_flg: o.2 as i16 }).collect();
+    let mut v: Vec<libc::sembuf> = ops
+        .iter()
+        .map(|o| libc::sembuf {
+            sem_num: o.0,
+            sem_op: o.1,
+            sem_flg: o.2 as i16,
+        })
+        .collect();
     libc::semop(id, v.as_mut_ptr(), v.len())
 }
 
@@ -218,7 +237,10 @@ unsafe fn sem_blocks_and_wakes() {
     eq!(ok!(libc::semctl(id, 0, libc::GETNCNT)), 1);
     ok!(semop(id, &[(0, 2, 0)]));
     sleep_ms(10);
-    eq!(ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)), 0);
+    eq!(
+        ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)),
+        0
+    );
     ok!(semop(id, &[(0, 2, 0)]));
     wait_ok(pid);
     eq!(getval(id, 0), 1);
@@ -271,10 +293,26 @@ unsafe fn sem_undo_at_exit() {
 unsafe fn sem_timed_and_nowait() {
     let id = semget(1);
     err!(libc::EAGAIN, semop(id, &[(0, -1, libc::IPC_NOWAIT)]));
-    let mut op = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 30_000_000 };
+    let mut op = libc::sembuf {
+        sem_num: 0,
+        sem_op: -1,
+        sem_flg: 0,
+    };
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 30_000_000,
+    };
     let start = now_ms();
-    err!(libc::EAGAIN, sys!(libc::SYS_semtimedop, id, &mut op as *mut _, 1, &ts as *const _));
+    err!(
+        libc::EAGAIN,
+        sys!(
+            libc::SYS_semtimedop,
+            id,
+            &mut op as *mut _,
+            1,
+            &ts as *const _
+        )
+    );
     check!(now_ms() - start >= 29);
     sem_rm(id);
 }
@@ -283,7 +321,10 @@ unsafe fn sem_atomic_multi() {
     let id = semget(2);
     ok!(libc::semctl(id, 0, libc::SETVAL, 1));
     // The second can't be done, so neither is.
-    err!(libc::EAGAIN, semop(id, &[(0, -1, libc::IPC_NOWAIT), (1, -1, libc::IPC_NOWAIT)]));
+    err!(
+        libc::EAGAIN,
+        semop(id, &[(0, -1, libc::IPC_NOWAIT), (1, -1, libc::IPC_NOWAIT)])
+    );
     eq!(getval(id, 0), 1);
     sem_rm(id);
 }
@@ -306,7 +347,10 @@ unsafe fn sem_errors() {
     err!(libc::ERANGE, libc::semctl(id, 0, libc::SETVAL, 32768));
     err!(libc::EINVAL, libc::semctl(id, 5, libc::GETVAL));
     err!(libc::EINVAL, libc::semget(PRIV, 0, libc::IPC_CREAT | 0o600));
-    err!(libc::EINVAL, libc::semget(PRIV, 1 << 20, libc::IPC_CREAT | 0o600));
+    err!(
+        libc::EINVAL,
+        libc::semget(PRIV, 1 << 20, libc::IPC_CREAT | 0o600)
+    );
     err!(libc::EINVAL, semop(id, &[]));
     err!(libc::E2BIG, semop(id, &vec![(0, 1, 0); 600]));
     sem_rm(id);
@@ -332,15 +376,25 @@ struct Msg {
 }
 
 unsafe fn send(id: i32, kind: i64, text: &[u8], flags: i32) -> i32 {
-    let mut m = Msg { kind, text: [0; 100] };
+    let mut m = Msg {
+        kind,
+        text: [0; 100],
+    };
     m.text[..text.len()].copy_from_slice(text);
     libc::msgsnd(id, (&m as *const Msg).cast(), text.len(), flags)
 }
 
 unsafe fn recv(id: i32, kind: i64, flags: i32) -> Option<(i64, Vec<u8>)> {
-    let mut m = Msg { kind: 0, text: [0; 100] };
+    let mut m = Msg {
+        kind: 0,
+        text: [0; 100],
+    };
     let n = libc::msgrcv(id, (&mut m as *mut Msg).cast(), 100, kind, flags);
-    if n < 0 { None } else { Some((m.kind, m.text[..n as usize].to_vec())) }
+    if n < 0 {
+        None
+    } else {
+        Some((m.kind, m.text[..n as usize].to_vec()))
+    }
 }
 
 unsafe fn msgget() -> i32 {
@@ -364,7 +418,10 @@ unsafe fn msg_send_receive() {
     let mut ds: libc::msqid_ds = std::mem::zeroed();
     ok!(send(id, 1, b"12345", 0));
     ok!(libc::msgctl(id, libc::IPC_STAT, &mut ds));
-    eq!((ds.msg_qnum, ds.__msg_cbytes, ds.msg_lspid), (1, 5, libc::getpid()));
+    eq!(
+        (ds.msg_qnum, ds.__msg_cbytes, ds.msg_lspid),
+        (1, 5, libc::getpid())
+    );
     msg_rm(id);
 }
 
@@ -417,8 +474,14 @@ unsafe fn msg_errors() {
     err!(libc::EINVAL, send(id, 0, b"x", 0));
     err!(libc::EINVAL, send(id, -1, b"x", 0));
     err!(libc::EINVAL, send(999_999, 1, b"x", 0));
-    let m = Msg { kind: 1, text: [0; 100] };
-    err!(libc::EINVAL, libc::msgsnd(id, (&m as *const Msg).cast(), usize::MAX, 0));
+    let m = Msg {
+        kind: 1,
+        text: [0; 100],
+    };
+    err!(
+        libc::EINVAL,
+        libc::msgsnd(id, (&m as *const Msg).cast(), usize::MAX, 0)
+    );
     err!(libc::EFAULT, libc::msgsnd(id, 8 as *const _, 10, 0));
     err!(libc::ENOENT, libc::msgget(0x5544_3322, 0));
     msg_rm(id);
@@ -427,7 +490,10 @@ unsafe fn msg_errors() {
 unsafe fn msg_truncation() {
     let id = msgget();
     ok!(send(id, 1, b"0123456789", 0));
-    let mut m = Msg { kind: 0, text: [0; 100] };
+    let mut m = Msg {
+        kind: 0,
+        text: [0; 100],
+    };
     let p = (&mut m as *mut Msg).cast();
     err!(libc::E2BIG, libc::msgrcv(id, p, 4, 0, 0));
     eq!(ok!(libc::msgrcv(id, p, 4, 0, libc::MSG_NOERROR)), 4);
@@ -437,8 +503,15 @@ unsafe fn msg_truncation() {
 
 unsafe fn keys_and_exclusive() {
     let key = 0x7e57_0000 | (libc::getpid() & 0xffff);
-    let id = ok!(libc::semget(key, 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600));
-    err!(libc::EEXIST, libc::semget(key, 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600));
+    let id = ok!(libc::semget(
+        key,
+        1,
+        libc::IPC_CREAT | libc::IPC_EXCL | 0o600
+    ));
+    err!(
+        libc::EEXIST,
+        libc::semget(key, 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600)
+    );
     eq!(ok!(libc::semget(key, 1, libc::IPC_CREAT | 0o600)), id);
     eq!(ok!(libc::semget(key, 0, 0)), id);
     err!(libc::EINVAL, libc::semget(key, 2, 0));
@@ -459,7 +532,11 @@ unsafe fn keys_and_exclusive() {
 unsafe fn proc_sysvipc() {
     let id = shmget(12_345);
     let text = read_text("/proc/sysvipc/shm");
-    check!(text.lines().any(|l| l.split_whitespace().nth(1) == Some(&id.to_string()) && l.contains("12345")), "{text}");
+    check!(
+        text.lines()
+            .any(|l| l.split_whitespace().nth(1) == Some(&id.to_string()) && l.contains("12345")),
+        "{text}"
+    );
     ok!(shm_rm(id));
     check!(read_text("/proc/sysvipc/sem").contains("semid"));
     check!(read_text("/proc/sysvipc/msg").contains("msqid"));
@@ -474,19 +551,39 @@ unsafe fn mq_open(name: &std::ffi::CStr, flags: i32, max: i64, size: i64) -> i32
     attr.mq_maxmsg = max;
     attr.mq_msgsize = size;
     // The kernel takes the name without its slash.
-    sys!(libc::SYS_mq_open, name.as_ptr().add(1), flags, 0o600, &attr as *const _) as i32
+    sys!(
+        libc::SYS_mq_open,
+        name.as_ptr().add(1),
+        flags,
+        0o600,
+        &attr as *const _
+    ) as i32
 }
 
 const MQ: i32 = libc::O_CREAT | libc::O_RDWR;
 
 unsafe fn mq_send(q: i32, text: &[u8], prio: u32) -> i64 {
-    sys!(libc::SYS_mq_timedsend, q, text.as_ptr(), text.len(), prio, 0)
+    sys!(
+        libc::SYS_mq_timedsend,
+        q,
+        text.as_ptr(),
+        text.len(),
+        prio,
+        0
+    )
 }
 
 unsafe fn mq_recv(q: i32) -> Option<(u32, Vec<u8>)> {
     let mut b = vec![0u8; 8192];
     let mut prio = 0u32;
-    let n = sys!(libc::SYS_mq_timedreceive, q, b.as_mut_ptr(), b.len(), &mut prio as *mut u32, 0);
+    let n = sys!(
+        libc::SYS_mq_timedreceive,
+        q,
+        b.as_mut_ptr(),
+        b.len(),
+        &mut prio as *mut u32,
+        0
+    );
     if n < 0 {
         return None;
     }
@@ -532,13 +629,26 @@ unsafe fn mq_full_and_empty() {
     ok!(mq_send(q, b"2", 0));
     err!(libc::EAGAIN, mq_send(q, b"3", 0));
     err!(libc::EMSGSIZE, mq_send(q, &[0; 11], 0));
-    err!(libc::EMSGSIZE, sys!(libc::SYS_mq_timedreceive, q, [0u8; 9].as_mut_ptr(), 9, 0, 0));
+    err!(
+        libc::EMSGSIZE,
+        sys!(libc::SYS_mq_timedreceive, q, [0u8; 9].as_mut_ptr(), 9, 0, 0)
+    );
     // With a time-out.
     let b = ok!(mq_open(&name, libc::O_RDWR, 0, 0));
     let mut ts: libc::timespec = std::mem::zeroed();
     libc::clock_gettime(libc::CLOCK_REALTIME, &mut ts);
     ts.tv_sec -= 1;
-    err!(libc::ETIMEDOUT, sys!(libc::SYS_mq_timedsend, b, b"x".as_ptr(), 1, 0, &ts as *const _));
+    err!(
+        libc::ETIMEDOUT,
+        sys!(
+            libc::SYS_mq_timedsend,
+            b,
+            b"x".as_ptr(),
+            1,
+            0,
+            &ts as *const _
+        )
+    );
     ok!(mq_unlink(&name));
 }
 
@@ -549,19 +659,36 @@ unsafe fn mq_notify_signal() {
     let mut ev: libc::sigevent = std::mem::zeroed();
     ev.sigev_notify = libc::SIGEV_SIGNAL;
     ev.sigev_signo = libc::SIGUSR1;
-    ev.sigev_value = libc::sigval { sival_ptr: 88 as *mut _ };
+    ev.sigev_value = libc::sigval {
+        sival_ptr: 88 as *mut _,
+    };
     ok!(sys!(libc::SYS_mq_notify, q, &ev as *const _));
     in_child(|| err!(libc::EBUSY, sys!(libc::SYS_mq_notify, q, &ev as *const _)));
     ok!(mq_send(q, b"x", 0));
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    let ts = libc::timespec { tv_sec: 3, tv_nsec: 0 };
-    eq!(ok!(libc::sigtimedwait(&sigset(&[libc::SIGUSR1]), &mut si, &ts)), libc::SIGUSR1);
-    eq!((si.si_code, si.si_value().sival_ptr as usize), (libc::SI_MESGQ, 88));
+    let ts = libc::timespec {
+        tv_sec: 3,
+        tv_nsec: 0,
+    };
+    eq!(
+        ok!(libc::sigtimedwait(&sigset(&[libc::SIGUSR1]), &mut si, &ts)),
+        libc::SIGUSR1
+    );
+    eq!(
+        (si.si_code, si.si_value().sival_ptr as usize),
+        (libc::SI_MESGQ, 88)
+    );
     // Only once.
     mq_recv(q);
     ok!(mq_send(q, b"y", 0));
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-    err!(libc::EAGAIN, libc::sigtimedwait(&sigset(&[libc::SIGUSR1]), std::ptr::null_mut(), &ts));
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 10_000_000,
+    };
+    err!(
+        libc::EAGAIN,
+        libc::sigtimedwait(&sigset(&[libc::SIGUSR1]), std::ptr::null_mut(), &ts)
+    );
     ok!(mq_unlink(&name));
 }
 
@@ -586,7 +713,10 @@ unsafe fn mq_attributes() {
     ok!(mq_send(q, b"x", 0));
     let mut a: libc::mq_attr = std::mem::zeroed();
     ok!(sys!(libc::SYS_mq_getsetattr, q, 0, &mut a as *mut _));
-    eq!((a.mq_flags, a.mq_maxmsg, a.mq_msgsize, a.mq_curmsgs), (0, 7, 33, 1));
+    eq!(
+        (a.mq_flags, a.mq_maxmsg, a.mq_msgsize, a.mq_curmsgs),
+        (0, 7, 33, 1)
+    );
     a.mq_flags = i64::from(libc::O_NONBLOCK);
     ok!(sys!(libc::SYS_mq_getsetattr, q, &a as *const _, 0));
     mq_recv(q);
@@ -617,12 +747,32 @@ unsafe fn mq_poll() {
 
 unsafe fn shm_open_shared() {
     let name = mq_name();
-    let fd = ok!(libc::shm_open(name.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600));
+    let fd = ok!(libc::shm_open(
+        name.as_ptr(),
+        libc::O_CREAT | libc::O_RDWR,
+        0o600
+    ));
     ok!(libc::ftruncate(fd, 4096));
-    let p: *mut u8 = ok!(libc::mmap(std::ptr::null_mut(), 4096, 3, libc::MAP_SHARED, fd, 0)).cast();
+    let p: *mut u8 = ok!(libc::mmap(
+        std::ptr::null_mut(),
+        4096,
+        3,
+        libc::MAP_SHARED,
+        fd,
+        0
+    ))
+    .cast();
     in_child(|| {
         let fd = ok!(libc::shm_open(name.as_ptr(), libc::O_RDWR, 0));
-        let q: *mut u8 = ok!(libc::mmap(std::ptr::null_mut(), 4096, 3, libc::MAP_SHARED, fd, 0)).cast();
+        let q: *mut u8 = ok!(libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            3,
+            libc::MAP_SHARED,
+            fd,
+            0
+        ))
+        .cast();
         *q = 123;
     });
     eq!(*p, 123);

@@ -45,22 +45,34 @@ unsafe fn rw(name: &str) -> i32 {
 unsafe fn flock_exclusive_between_opens() {
     let (a, b) = (rw("f"), rw("f"));
     ok!(libc::flock(a, libc::LOCK_EX));
-    err!(libc::EWOULDBLOCK, libc::flock(b, libc::LOCK_EX | libc::LOCK_NB));
-    err!(libc::EWOULDBLOCK, libc::flock(b, libc::LOCK_SH | libc::LOCK_NB));
+    err!(
+        libc::EWOULDBLOCK,
+        libc::flock(b, libc::LOCK_EX | libc::LOCK_NB)
+    );
+    err!(
+        libc::EWOULDBLOCK,
+        libc::flock(b, libc::LOCK_SH | libc::LOCK_NB)
+    );
     ok!(libc::flock(a, libc::LOCK_UN));
     ok!(libc::flock(b, libc::LOCK_EX | libc::LOCK_NB));
     libc::close(b);
     ok!(libc::flock(a, libc::LOCK_EX | libc::LOCK_NB));
     // Readers may lock exclusively.
     ok!(libc::flock(a, libc::LOCK_UN));
-    ok!(libc::flock(open("f", libc::O_RDONLY), libc::LOCK_EX | libc::LOCK_NB));
+    ok!(libc::flock(
+        open("f", libc::O_RDONLY),
+        libc::LOCK_EX | libc::LOCK_NB
+    ));
 }
 
 unsafe fn flock_shared_and_upgrade() {
     let (a, b) = (rw("f"), rw("f"));
     ok!(libc::flock(a, libc::LOCK_SH));
     ok!(libc::flock(b, libc::LOCK_SH | libc::LOCK_NB));
-    err!(libc::EWOULDBLOCK, libc::flock(a, libc::LOCK_EX | libc::LOCK_NB));
+    err!(
+        libc::EWOULDBLOCK,
+        libc::flock(a, libc::LOCK_EX | libc::LOCK_NB)
+    );
     ok!(libc::flock(b, libc::LOCK_UN));
     ok!(libc::flock(a, libc::LOCK_EX | libc::LOCK_NB));
     ok!(libc::flock(a, libc::LOCK_SH | libc::LOCK_NB));
@@ -73,13 +85,19 @@ unsafe fn flock_survives_dup_and_fork() {
     let d = ok!(libc::dup(a));
     libc::close(a);
     let b = rw("f");
-    err!(libc::EWOULDBLOCK, libc::flock(b, libc::LOCK_EX | libc::LOCK_NB));
+    err!(
+        libc::EWOULDBLOCK,
+        libc::flock(b, libc::LOCK_EX | libc::LOCK_NB)
+    );
     in_child(|| {
         // The same description: our own lock.
         ok!(libc::flock(d, libc::LOCK_EX | libc::LOCK_NB));
         libc::close(d);
     });
-    err!(libc::EWOULDBLOCK, libc::flock(b, libc::LOCK_EX | libc::LOCK_NB));
+    err!(
+        libc::EWOULDBLOCK,
+        libc::flock(b, libc::LOCK_EX | libc::LOCK_NB)
+    );
     // Unlocking through any duplicate counts.
     in_child(|| {
         ok!(libc::flock(d, libc::LOCK_UN));
@@ -95,7 +113,10 @@ unsafe fn flock_blocks() {
         ok!(libc::flock(b, libc::LOCK_EX));
     });
     wait_state(pid, "S");
-    eq!(ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)), 0);
+    eq!(
+        ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)),
+        0
+    );
     ok!(libc::flock(a, libc::LOCK_UN));
     wait_ok(pid);
 }
@@ -105,7 +126,10 @@ unsafe fn flock_errors() {
     err!(libc::EINVAL, libc::flock(a, 0));
     err!(libc::EINVAL, libc::flock(a, libc::LOCK_EX | libc::LOCK_SH));
     err!(libc::EBADF, libc::flock(99, libc::LOCK_EX));
-    err!(libc::EBADF, libc::flock(open("f", libc::O_PATH), libc::LOCK_SH));
+    err!(
+        libc::EBADF,
+        libc::flock(open("f", libc::O_PATH), libc::LOCK_SH)
+    );
 }
 
 unsafe fn lk(kind: i32, start: i64, len: i64) -> libc::flock {
@@ -223,7 +247,10 @@ unsafe fn posix_setlkw_blocks() {
         ok!(libc::fcntl(o, libc::F_SETLKW, &lk(libc::F_WRLCK, 0, 0)));
     });
     wait_state(pid, "S");
-    eq!(ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)), 0);
+    eq!(
+        ok!(libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG)),
+        0
+    );
     ok!(setlk(fd, libc::F_UNLCK, 0, 0));
     wait_ok(pid);
 }
@@ -240,22 +267,34 @@ unsafe fn posix_deadlock() {
     });
     read_some(r, 1);
     wait_state(pid, "S");
-    err!(libc::EDEADLK, libc::fcntl(fd, libc::F_SETLKW, &lk(libc::F_WRLCK, 1, 1)));
+    err!(
+        libc::EDEADLK,
+        libc::fcntl(fd, libc::F_SETLKW, &lk(libc::F_WRLCK, 1, 1))
+    );
     ok!(setlk(fd, libc::F_UNLCK, 0, 0));
     wait_ok(pid);
 }
 
 unsafe fn posix_errors() {
     let fd = rw("f");
-    err!(libc::EBADF, setlk(open("f", libc::O_RDONLY), libc::F_WRLCK, 0, 0));
-    err!(libc::EBADF, setlk(open("f", libc::O_WRONLY), libc::F_RDLCK, 0, 0));
+    err!(
+        libc::EBADF,
+        setlk(open("f", libc::O_RDONLY), libc::F_WRLCK, 0, 0)
+    );
+    err!(
+        libc::EBADF,
+        setlk(open("f", libc::O_WRONLY), libc::F_RDLCK, 0, 0)
+    );
     err!(libc::EINVAL, setlk(fd, 9, 0, 0));
     err!(libc::EINVAL, setlk(fd, libc::F_WRLCK, -1, 1));
     let mut l = lk(libc::F_WRLCK, 0, 1);
     l.l_whence = 7;
     err!(libc::EINVAL, libc::fcntl(fd, libc::F_SETLK, &l));
     err!(libc::EFAULT, libc::fcntl(fd, libc::F_SETLK, 8));
-    err!(libc::EINVAL, libc::fcntl(fd, libc::F_GETLK, &lk(libc::F_UNLCK, 0, 0)));
+    err!(
+        libc::EINVAL,
+        libc::fcntl(fd, libc::F_GETLK, &lk(libc::F_UNLCK, 0, 0))
+    );
     err!(libc::EOVERFLOW, setlk(fd, libc::F_WRLCK, i64::MAX, 2));
 }
 
@@ -263,7 +302,10 @@ unsafe fn posix_lock_to_end() {
     let fd = rw("f");
     ok!(setlk(fd, libc::F_WRLCK, 100, 0));
     other_sees(|o| {
-        eq!(getlk(o, libc::F_WRLCK, 0, 0), (libc::F_WRLCK, 100, 0, libc::getppid()));
+        eq!(
+            getlk(o, libc::F_WRLCK, 0, 0),
+            (libc::F_WRLCK, 100, 0, libc::getppid())
+        );
         err!(libc::EAGAIN, setlk(o, libc::F_WRLCK, 1 << 40, 1));
         ok!(setlk(o, libc::F_WRLCK, 0, 100));
     });
@@ -276,10 +318,18 @@ unsafe fn posix_split_and_merge() {
     other_sees(|o| {
         eq!(getlk(o, libc::F_WRLCK, 0, 0).1, 0);
         eq!(getlk(o, libc::F_WRLCK, 10, 10).0, libc::F_UNLCK);
-        eq!(getlk(o, libc::F_WRLCK, 10, 20), (libc::F_WRLCK, 20, 10, libc::getppid()));
+        eq!(
+            getlk(o, libc::F_WRLCK, 10, 20),
+            (libc::F_WRLCK, 20, 10, libc::getppid())
+        );
     });
     ok!(setlk(fd, libc::F_WRLCK, 10, 10));
-    other_sees(|o| eq!(getlk(o, libc::F_WRLCK, 0, 0), (libc::F_WRLCK, 0, 30, libc::getppid())));
+    other_sees(|o| {
+        eq!(
+            getlk(o, libc::F_WRLCK, 0, 0),
+            (libc::F_WRLCK, 0, 30, libc::getppid())
+        )
+    });
     ok!(setlk(fd, libc::F_RDLCK, 5, 5));
     other_sees(|o| {
         ok!(setlk(o, libc::F_RDLCK, 5, 5));
@@ -345,12 +395,26 @@ unsafe fn setlkw_interrupted() {
     let pid = fork(|| {
         handle(libc::SIGALRM, nothing as *const () as usize, 0);
         let value = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 30_000 },
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 30_000,
+            },
         };
-        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0);
+        sys!(
+            libc::SYS_setitimer,
+            libc::ITIMER_REAL,
+            &value as *const _,
+            0
+        );
         let o = rw("f");
-        err!(libc::EINTR, libc::fcntl(o, libc::F_SETLKW, &lk(libc::F_WRLCK, 0, 0)));
+        err!(
+            libc::EINTR,
+            libc::fcntl(o, libc::F_SETLKW, &lk(libc::F_WRLCK, 0, 0))
+        );
     });
     wait_ok(pid);
 }
@@ -372,11 +436,17 @@ unsafe fn events(fd: i32) -> Vec<(i32, u32, u32, String)> {
     let mut out = Vec::new();
     let mut at = 0;
     while at < n as usize {
-        let word = |i: usize| u32::from_ne_bytes(b[at + i..at + i + 4].try_into().unwrap_or_default());
+        let word =
+            |i: usize| u32::from_ne_bytes(b[at + i..at + i + 4].try_into().unwrap_or_default());
         let len = word(12) as usize;
         let name = &b[at + 16..at + 16 + len];
         let end = name.iter().position(|x| *x == 0).unwrap_or(len);
-        out.push((word(0) as i32, word(4), word(8), String::from_utf8_lossy(&name[..end]).into_owned()));
+        out.push((
+            word(0) as i32,
+            word(4),
+            word(8),
+            String::from_utf8_lossy(&name[..end]).into_owned(),
+        ));
         at += 16 + len;
     }
     out
@@ -402,7 +472,13 @@ unsafe fn inotify_create_delete() {
     write_file("d/f", b"");
     ok!(libc::unlink(c("d/f").as_ptr()));
     let got = events(fd);
-    eq!(got, [(wd, libc::IN_CREATE, 0, "f".to_owned()), (wd, libc::IN_DELETE, 0, "f".to_owned())]);
+    eq!(
+        got,
+        [
+            (wd, libc::IN_CREATE, 0, "f".to_owned()),
+            (wd, libc::IN_DELETE, 0, "f".to_owned())
+        ]
+    );
     eq!(events(fd), []);
 }
 
@@ -414,15 +490,18 @@ unsafe fn inotify_modify_open_close() {
     let r = open("d/f", libc::O_RDONLY);
     read_some(r, 1);
     libc::close(r);
-    eq!(masks(fd), [
-        s(libc::IN_CREATE, "f"),
-        s(libc::IN_OPEN, "f"),
-        s(libc::IN_MODIFY, "f"),
-        s(libc::IN_CLOSE_WRITE, "f"),
-        s(libc::IN_OPEN, "f"),
-        s(libc::IN_ACCESS, "f"),
-        s(libc::IN_CLOSE_NOWRITE, "f"),
-    ]);
+    eq!(
+        masks(fd),
+        [
+            s(libc::IN_CREATE, "f"),
+            s(libc::IN_OPEN, "f"),
+            s(libc::IN_MODIFY, "f"),
+            s(libc::IN_CLOSE_WRITE, "f"),
+            s(libc::IN_OPEN, "f"),
+            s(libc::IN_ACCESS, "f"),
+            s(libc::IN_CLOSE_NOWRITE, "f"),
+        ]
+    );
 }
 
 unsafe fn inotify_rename_cookie() {
@@ -443,26 +522,64 @@ unsafe fn inotify_rename_cookie() {
 unsafe fn inotify_file_watch() {
     write_file("f", b"");
     let fd = ok!(libc::inotify_init1(libc::IN_NONBLOCK));
-    let wd = ok!(libc::inotify_add_watch(fd, c("f").as_ptr(), libc::IN_MODIFY | libc::IN_ATTRIB));
+    let wd = ok!(libc::inotify_add_watch(
+        fd,
+        c("f").as_ptr(),
+        libc::IN_MODIFY | libc::IN_ATTRIB
+    ));
     write_all(open("f", libc::O_WRONLY), b"x");
     ok!(libc::chmod(c("f").as_ptr(), 0o600));
-    eq!(events(fd), [(wd, libc::IN_MODIFY, 0, String::new()), (wd, libc::IN_ATTRIB, 0, String::new())]);
+    eq!(
+        events(fd),
+        [
+            (wd, libc::IN_MODIFY, 0, String::new()),
+            (wd, libc::IN_ATTRIB, 0, String::new())
+        ]
+    );
     // Watching again gives the same watch.
-    eq!(ok!(libc::inotify_add_watch(fd, c("f").as_ptr(), libc::IN_MODIFY)), wd);
+    eq!(
+        ok!(libc::inotify_add_watch(
+            fd,
+            c("f").as_ptr(),
+            libc::IN_MODIFY
+        )),
+        wd
+    );
 }
 
 unsafe fn inotify_mask_add_oneshot() {
     let (fd, wd) = watch(libc::IN_CREATE);
-    eq!(ok!(libc::inotify_add_watch(fd, c("d").as_ptr(), libc::IN_DELETE | libc::IN_MASK_ADD)), wd);
+    eq!(
+        ok!(libc::inotify_add_watch(
+            fd,
+            c("d").as_ptr(),
+            libc::IN_DELETE | libc::IN_MASK_ADD
+        )),
+        wd
+    );
     write_file("d/f", b"");
     ok!(libc::unlink(c("d/f").as_ptr()));
-    eq!(masks(fd), [s(libc::IN_CREATE, "f"), s(libc::IN_DELETE, "f")]);
-    ok!(libc::inotify_add_watch(fd, c("d").as_ptr(), libc::IN_CREATE | libc::IN_ONESHOT));
+    eq!(
+        masks(fd),
+        [s(libc::IN_CREATE, "f"), s(libc::IN_DELETE, "f")]
+    );
+    ok!(libc::inotify_add_watch(
+        fd,
+        c("d").as_ptr(),
+        libc::IN_CREATE | libc::IN_ONESHOT
+    ));
     write_file("d/1", b"");
     write_file("d/2", b"");
-    eq!(masks(fd), [s(libc::IN_CREATE, "1"), s(libc::IN_IGNORED, "")]);
+    eq!(
+        masks(fd),
+        [s(libc::IN_CREATE, "1"), s(libc::IN_IGNORED, "")]
+    );
     err!(libc::EEXIST, {
-        ok!(libc::inotify_add_watch(fd, c("d").as_ptr(), libc::IN_CREATE));
+        ok!(libc::inotify_add_watch(
+            fd,
+            c("d").as_ptr(),
+            libc::IN_CREATE
+        ));
         libc::inotify_add_watch(fd, c("d").as_ptr(), libc::IN_CREATE | libc::IN_MASK_CREATE)
     });
 }
@@ -479,19 +596,40 @@ unsafe fn inotify_rm_watch() {
 unsafe fn inotify_errors() {
     let (fd, _) = watch(libc::IN_CREATE);
     err!(libc::EINVAL, libc::inotify_init1(1));
-    err!(libc::EINVAL, libc::inotify_add_watch(fd, c("d").as_ptr(), 0));
-    err!(libc::ENOENT, libc::inotify_add_watch(fd, c("x").as_ptr(), libc::IN_CREATE));
-    err!(libc::EINVAL, libc::inotify_add_watch(0, c("d").as_ptr(), libc::IN_CREATE));
-    err!(libc::EBADF, libc::inotify_add_watch(99, c("d").as_ptr(), libc::IN_CREATE));
+    err!(
+        libc::EINVAL,
+        libc::inotify_add_watch(fd, c("d").as_ptr(), 0)
+    );
+    err!(
+        libc::ENOENT,
+        libc::inotify_add_watch(fd, c("x").as_ptr(), libc::IN_CREATE)
+    );
+    err!(
+        libc::EINVAL,
+        libc::inotify_add_watch(0, c("d").as_ptr(), libc::IN_CREATE)
+    );
+    err!(
+        libc::EBADF,
+        libc::inotify_add_watch(99, c("d").as_ptr(), libc::IN_CREATE)
+    );
     write_file("f", b"");
-    err!(libc::ENOTDIR, libc::inotify_add_watch(fd, c("f").as_ptr(), libc::IN_CREATE | libc::IN_ONLYDIR));
+    err!(
+        libc::ENOTDIR,
+        libc::inotify_add_watch(fd, c("f").as_ptr(), libc::IN_CREATE | libc::IN_ONLYDIR)
+    );
     write_file("d/f", b"");
-    err!(libc::EINVAL, libc::read(fd, [0u8; 16].as_mut_ptr().cast(), 16));
+    err!(
+        libc::EINVAL,
+        libc::read(fd, [0u8; 16].as_mut_ptr().cast(), 16)
+    );
 }
 
 unsafe fn inotify_poll_and_nonblock() {
     let (fd, _) = watch(libc::IN_CREATE);
-    err!(libc::EAGAIN, libc::read(fd, [0u8; 300].as_mut_ptr().cast(), 300));
+    err!(
+        libc::EAGAIN,
+        libc::read(fd, [0u8; 300].as_mut_ptr().cast(), 300)
+    );
     eq!(poll_one(fd, libc::POLLIN, 0), 0);
     let pid = fork(|| {
         sleep_ms(20);
@@ -509,13 +647,24 @@ unsafe fn inotify_delete_self() {
     let (fd, _) = watch(libc::IN_DELETE_SELF | libc::IN_MOVE_SELF);
     ok!(libc::rename(c("d").as_ptr(), c("e").as_ptr()));
     ok!(libc::rmdir(c("e").as_ptr()));
-    eq!(masks(fd), [s(libc::IN_MOVE_SELF, ""), s(libc::IN_DELETE_SELF, ""), s(libc::IN_IGNORED, "")]);
+    eq!(
+        masks(fd),
+        [
+            s(libc::IN_MOVE_SELF, ""),
+            s(libc::IN_DELETE_SELF, ""),
+            s(libc::IN_IGNORED, "")
+        ]
+    );
 }
 
 unsafe fn inotify_merges_equal_events() {
     write_file("f", b"");
     let fd = ok!(libc::inotify_init1(libc::IN_NONBLOCK));
-    ok!(libc::inotify_add_watch(fd, c("f").as_ptr(), libc::IN_MODIFY));
+    ok!(libc::inotify_add_watch(
+        fd,
+        c("f").as_ptr(),
+        libc::IN_MODIFY
+    ));
     let w = open("f", libc::O_WRONLY);
     for _ in 0..5 {
         write_all(w, b"x");
@@ -528,15 +677,24 @@ unsafe fn inotify_isdir_and_attrib() {
     ok!(libc::mkdir(c("d/sub").as_ptr(), 0o755));
     ok!(libc::chmod(c("d/sub").as_ptr(), 0o700));
     ok!(libc::rmdir(c("d/sub").as_ptr()));
-    eq!(masks(fd), [
-        s(libc::IN_CREATE | libc::IN_ISDIR, "sub"),
-        s(libc::IN_ATTRIB | libc::IN_ISDIR, "sub"),
-        s(libc::IN_DELETE | libc::IN_ISDIR, "sub"),
-    ]);
+    eq!(
+        masks(fd),
+        [
+            s(libc::IN_CREATE | libc::IN_ISDIR, "sub"),
+            s(libc::IN_ATTRIB | libc::IN_ISDIR, "sub"),
+            s(libc::IN_DELETE | libc::IN_ISDIR, "sub"),
+        ]
+    );
 }
 
 unsafe fn inotify_from_other_process() {
     let (fd, _) = watch(libc::IN_CREATE | libc::IN_CLOSE_WRITE);
     in_child(|| write_file("d/theirs", b"x"));
-    eq!(masks(fd), [s(libc::IN_CREATE, "theirs"), s(libc::IN_CLOSE_WRITE, "theirs")]);
+    eq!(
+        masks(fd),
+        [
+            s(libc::IN_CREATE, "theirs"),
+            s(libc::IN_CLOSE_WRITE, "theirs")
+        ]
+    );
 }

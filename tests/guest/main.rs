@@ -9,6 +9,7 @@
 mod util;
 mod creds;
 mod driver;
+mod exec;
 mod futex;
 mod helpers;
 mod io;
@@ -17,7 +18,6 @@ mod locks;
 mod meta;
 mod mm;
 mod open;
-mod exec;
 mod pipes;
 mod proc;
 mod process;
@@ -29,7 +29,26 @@ mod time;
 mod tty;
 
 /// Families by the first part of a case's name.
-pub const FAMILIES: &[(&str, &[util::Case])] = &[("process", process::CASES), ("exec", exec::CASES), ("signals", signals::CASES), ("futex", futex::CASES), ("mm", mm::CASES), ("open", open::CASES), ("io", io::CASES), ("meta", meta::CASES), ("locks", locks::CASES), ("pipes", pipes::CASES), ("time", time::CASES), ("ipc", ipc::CASES), ("sockets", sockets::CASES), ("tty", tty::CASES), ("creds", creds::CASES), ("proc", proc::CASES), ("seccomp", seccomp::CASES), ("ptrace", ptrace::CASES)];
+pub const FAMILIES: &[(&str, &[util::Case])] = &[
+    ("process", process::CASES),
+    ("exec", exec::CASES),
+    ("signals", signals::CASES),
+    ("futex", futex::CASES),
+    ("mm", mm::CASES),
+    ("open", open::CASES),
+    ("io", io::CASES),
+    ("meta", meta::CASES),
+    ("locks", locks::CASES),
+    ("pipes", pipes::CASES),
+    ("time", time::CASES),
+    ("ipc", ipc::CASES),
+    ("sockets", sockets::CASES),
+    ("tty", tty::CASES),
+    ("creds", creds::CASES),
+    ("proc", proc::CASES),
+    ("seccomp", seccomp::CASES),
+    ("ptrace", ptrace::CASES),
+];
 
 fn main() {
     std::process::exit(driver::main());

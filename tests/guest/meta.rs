@@ -98,7 +98,12 @@ unsafe fn stat_fields() {
     check!(st.st_ino != 0 && st.st_blksize >= 512);
     let mut now: libc::timespec = std::mem::zeroed();
     libc::clock_gettime(libc::CLOCK_REALTIME, &mut now);
-    check!((now.tv_sec - st.st_mtime).abs() <= 2, "{} {}", now.tv_sec, st.st_mtime);
+    check!(
+        (now.tv_sec - st.st_mtime).abs() <= 2,
+        "{} {}",
+        now.tv_sec,
+        st.st_mtime
+    );
     check!((now.tv_sec - st.st_ctime).abs() <= 2);
     eq!(stat(".").st_dev, st.st_dev);
     check!(stat("/proc").st_dev != st.st_dev);
@@ -127,29 +132,72 @@ unsafe fn statx_calls() {
     write_file("f", b"12345");
     let sx = statx(libc::AT_FDCWD, "f", 0, libc::STATX_BASIC_STATS);
     let st = stat("f");
-    eq!(sx.stx_mask & libc::STATX_BASIC_STATS, libc::STATX_BASIC_STATS);
-    eq!((sx.stx_size, sx.stx_ino, u32::from(sx.stx_mode)), (5, st.st_ino, st.st_mode));
-    eq!((sx.stx_mtime.tv_sec, i64::from(sx.stx_mtime.tv_nsec)), (st.st_mtime, st.st_mtime_nsec));
+    eq!(
+        sx.stx_mask & libc::STATX_BASIC_STATS,
+        libc::STATX_BASIC_STATS
+    );
+    eq!(
+        (sx.stx_size, sx.stx_ino, u32::from(sx.stx_mode)),
+        (5, st.st_ino, st.st_mode)
+    );
+    eq!(
+        (sx.stx_mtime.tv_sec, i64::from(sx.stx_mtime.tv_nsec)),
+        (st.st_mtime, st.st_mtime_nsec)
+    );
     eq!(libc::makedev(sx.stx_dev_major, sx.stx_dev_minor), st.st_dev);
     let fd = open("f", libc::O_RDONLY);
-    eq!(statx(fd, "", libc::AT_EMPTY_PATH, libc::STATX_SIZE).stx_size, 5);
+    eq!(
+        statx(fd, "", libc::AT_EMPTY_PATH, libc::STATX_SIZE).stx_size,
+        5
+    );
     ok!(libc::symlink(c("f").as_ptr(), c("l").as_ptr()));
-    let sx = statx(libc::AT_FDCWD, "l", libc::AT_SYMLINK_NOFOLLOW, libc::STATX_ALL);
+    let sx = statx(
+        libc::AT_FDCWD,
+        "l",
+        libc::AT_SYMLINK_NOFOLLOW,
+        libc::STATX_ALL,
+    );
     eq!(u32::from(sx.stx_mode) & libc::S_IFMT, libc::S_IFLNK);
     let mut sx: libc::statx = std::mem::zeroed();
-    err!(libc::EINVAL, libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0x1_0000, 0, &mut sx));
-    err!(libc::EINVAL, libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0, 0x8000_0000, &mut sx));
-    err!(libc::EINVAL, libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0x6000, 0, &mut sx));
-    err!(libc::ENOENT, libc::statx(libc::AT_FDCWD, c("x").as_ptr(), 0, 0, &mut sx));
-    err!(libc::EFAULT, sys!(libc::SYS_statx, libc::AT_FDCWD, c("f").as_ptr(), 0, 0, 8));
+    err!(
+        libc::EINVAL,
+        libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0x1_0000, 0, &mut sx)
+    );
+    err!(
+        libc::EINVAL,
+        libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0, 0x8000_0000, &mut sx)
+    );
+    err!(
+        libc::EINVAL,
+        libc::statx(libc::AT_FDCWD, c("f").as_ptr(), 0x6000, 0, &mut sx)
+    );
+    err!(
+        libc::ENOENT,
+        libc::statx(libc::AT_FDCWD, c("x").as_ptr(), 0, 0, &mut sx)
+    );
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_statx, libc::AT_FDCWD, c("f").as_ptr(), 0, 0, 8)
+    );
 }
 
 unsafe fn fstatat_flags() {
     write_file("f", b"");
     let mut st: libc::stat = std::mem::zeroed();
-    err!(libc::EINVAL, libc::fstatat(libc::AT_FDCWD, c("f").as_ptr(), &mut st, 0x10));
-    ok!(libc::fstatat(libc::AT_FDCWD, c("f").as_ptr(), &mut st, libc::AT_NO_AUTOMOUNT));
-    err!(libc::EFAULT, sys!(libc::SYS_newfstatat, libc::AT_FDCWD, c("f").as_ptr(), 8, 0));
+    err!(
+        libc::EINVAL,
+        libc::fstatat(libc::AT_FDCWD, c("f").as_ptr(), &mut st, 0x10)
+    );
+    ok!(libc::fstatat(
+        libc::AT_FDCWD,
+        c("f").as_ptr(),
+        &mut st,
+        libc::AT_NO_AUTOMOUNT
+    ));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_newfstatat, libc::AT_FDCWD, c("f").as_ptr(), 8, 0)
+    );
 }
 
 unsafe fn chmod_calls() {
@@ -179,7 +227,9 @@ unsafe fn chmod_permission() {
     write_file("f", b"");
     chown("f", 1000, 1000);
     as_user(1000, || chmod("f", 0o600));
-    as_user(1001, || err!(libc::EPERM, libc::chmod(c("f").as_ptr(), 0o777)));
+    as_user(1001, || {
+        err!(libc::EPERM, libc::chmod(c("f").as_ptr(), 0o777))
+    });
     eq!(mode("f"), 0o600);
     // Setgid is dropped when the owner is not of the file's group.
     chown("f", 1000, 2000);
@@ -189,15 +239,32 @@ unsafe fn chmod_permission() {
 
 unsafe fn fchmodat_flags() {
     write_file("f", b"");
-    ok!(sys!(libc::SYS_fchmodat, libc::AT_FDCWD, c("f").as_ptr(), 0o611));
+    ok!(sys!(
+        libc::SYS_fchmodat,
+        libc::AT_FDCWD,
+        c("f").as_ptr(),
+        0o611
+    ));
     eq!(mode("f"), 0o611);
     // fchmodat2, new in 6.6.
     let r = sys!(452, libc::AT_FDCWD, c("f").as_ptr(), 0o600, 0);
     check!(r == 0 || errno() == libc::ENOSYS);
     if r == 0 {
         ok!(libc::symlink(c("f").as_ptr(), c("l").as_ptr()));
-        err!(libc::EOPNOTSUPP, sys!(452, libc::AT_FDCWD, c("l").as_ptr(), 0o600, libc::AT_SYMLINK_NOFOLLOW));
-        err!(libc::EINVAL, sys!(452, libc::AT_FDCWD, c("f").as_ptr(), 0o600, 1));
+        err!(
+            libc::EOPNOTSUPP,
+            sys!(
+                452,
+                libc::AT_FDCWD,
+                c("l").as_ptr(),
+                0o600,
+                libc::AT_SYMLINK_NOFOLLOW
+            )
+        );
+        err!(
+            libc::EINVAL,
+            sys!(452, libc::AT_FDCWD, c("f").as_ptr(), 0o600, 1)
+        );
     }
 }
 
@@ -217,11 +284,23 @@ unsafe fn chown_calls() {
     eq!((st.st_uid, st.st_gid), (9, 9));
     let fd = open("f", libc::O_RDONLY);
     ok!(libc::fchown(fd, 10, 11));
-    ok!(libc::fchownat(fd, c"".as_ptr(), 12, u32::MAX, libc::AT_EMPTY_PATH));
+    ok!(libc::fchownat(
+        fd,
+        c"".as_ptr(),
+        12,
+        u32::MAX,
+        libc::AT_EMPTY_PATH
+    ));
     eq!((stat("f").st_uid, stat("f").st_gid), (12, 11));
     chown("f", 3_000_000_000, 4_000_000_000);
-    eq!((stat("f").st_uid, stat("f").st_gid), (3_000_000_000, 4_000_000_000));
-    err!(libc::EINVAL, libc::fchownat(libc::AT_FDCWD, c("f").as_ptr(), 0, 0, 1));
+    eq!(
+        (stat("f").st_uid, stat("f").st_gid),
+        (3_000_000_000, 4_000_000_000)
+    );
+    err!(
+        libc::EINVAL,
+        libc::fchownat(libc::AT_FDCWD, c("f").as_ptr(), 0, 0, 1)
+    );
 }
 
 unsafe fn chown_clears_setuid() {
@@ -249,7 +328,9 @@ unsafe fn chown_permission() {
         ok!(libc::chown(c("f").as_ptr(), u32::MAX, 3000));
         ok!(libc::chown(c("f").as_ptr(), 1000, 1000));
     });
-    as_user(1001, || err!(libc::EPERM, libc::chown(c("f").as_ptr(), 1001, 1001)));
+    as_user(1001, || {
+        err!(libc::EPERM, libc::chown(c("f").as_ptr(), 1001, 1001))
+    });
 }
 
 unsafe fn write_clears_setuid() {
@@ -281,11 +362,17 @@ unsafe fn setgid_directory() {
         mkdir("d/sub");
     });
     eq!((stat("d/f").st_uid, stat("d/f").st_gid), (1000, 5000));
-    eq!((stat("d/sub").st_gid, mode("d/sub") & 0o2000), (5000, 0o2000));
+    eq!(
+        (stat("d/sub").st_gid, mode("d/sub") & 0o2000),
+        (5000, 0o2000)
+    );
 }
 
 const fn ts(sec: i64, nsec: i64) -> libc::timespec {
-    libc::timespec { tv_sec: sec, tv_nsec: nsec }
+    libc::timespec {
+        tv_sec: sec,
+        tv_nsec: nsec,
+    }
 }
 
 unsafe fn utimensat(name: &str, a: libc::timespec, m: libc::timespec, flags: i32) -> i32 {
@@ -294,20 +381,39 @@ unsafe fn utimensat(name: &str, a: libc::timespec, m: libc::timespec, flags: i32
 
 unsafe fn utimensat_values() {
     write_file("f", b"");
-    ok!(utimensat("f", ts(1_000_000, 123_456_789), ts(2_000_000_000, 999_999_999), 0));
+    ok!(utimensat(
+        "f",
+        ts(1_000_000, 123_456_789),
+        ts(2_000_000_000, 999_999_999),
+        0
+    ));
     let st = stat("f");
     eq!((st.st_atime, st.st_atime_nsec), (1_000_000, 123_456_789));
-    eq!((st.st_mtime, st.st_mtime_nsec), (2_000_000_000, 999_999_999));
+    eq!(
+        (st.st_mtime, st.st_mtime_nsec),
+        (2_000_000_000, 999_999_999)
+    );
     ok!(utimensat("f", ts(-1000, 0), ts(5_000_000_000, 0), 0));
-    eq!((stat("f").st_atime, stat("f").st_mtime), (-1000, 5_000_000_000));
-    err!(libc::EINVAL, utimensat("f", ts(0, 1_000_000_000), ts(0, 0), 0));
+    eq!(
+        (stat("f").st_atime, stat("f").st_mtime),
+        (-1000, 5_000_000_000)
+    );
+    err!(
+        libc::EINVAL,
+        utimensat("f", ts(0, 1_000_000_000), ts(0, 0), 0)
+    );
     err!(libc::ENOENT, utimensat("x", ts(0, 0), ts(0, 0), 0));
     err!(libc::EINVAL, utimensat("f", ts(0, 0), ts(0, 0), 0x1));
     let fd = open("f", libc::O_RDONLY);
     ok!(libc::futimens(fd, [ts(7, 7), ts(8, 8)].as_ptr()));
     eq!((stat("f").st_atime, stat("f").st_mtime_nsec), (7, 8));
     ok!(libc::symlink(c("f").as_ptr(), c("l").as_ptr()));
-    ok!(utimensat("l", ts(11, 0), ts(12, 0), libc::AT_SYMLINK_NOFOLLOW));
+    ok!(utimensat(
+        "l",
+        ts(11, 0),
+        ts(12, 0),
+        libc::AT_SYMLINK_NOFOLLOW
+    ));
     eq!(stat("f").st_atime, 7);
     let mut st: libc::stat = std::mem::zeroed();
     ok!(libc::lstat(c("l").as_ptr(), &mut st));
@@ -317,13 +423,28 @@ unsafe fn utimensat_values() {
 unsafe fn utimensat_now_omit() {
     write_file("f", b"");
     ok!(utimensat("f", ts(5, 0), ts(6, 0), 0));
-    ok!(utimensat("f", ts(0, libc::UTIME_OMIT), ts(0, libc::UTIME_NOW), 0));
+    ok!(utimensat(
+        "f",
+        ts(0, libc::UTIME_OMIT),
+        ts(0, libc::UTIME_NOW),
+        0
+    ));
     let st = stat("f");
     eq!(st.st_atime, 5);
     check!(st.st_mtime > 1_000_000_000);
-    ok!(libc::utimensat(libc::AT_FDCWD, c("f").as_ptr(), std::ptr::null(), 0));
+    ok!(libc::utimensat(
+        libc::AT_FDCWD,
+        c("f").as_ptr(),
+        std::ptr::null(),
+        0
+    ));
     check!(stat("f").st_atime > 1_000_000_000);
-    ok!(utimensat("f", ts(0, libc::UTIME_OMIT), ts(0, libc::UTIME_OMIT), 0));
+    ok!(utimensat(
+        "f",
+        ts(0, libc::UTIME_OMIT),
+        ts(0, libc::UTIME_OMIT),
+        0
+    ));
 }
 
 unsafe fn utimensat_permission() {
@@ -331,25 +452,55 @@ unsafe fn utimensat_permission() {
     chmod("f", 0o666);
     as_user(1000, || {
         // Writable: "now" is allowed, another time is not.
-        ok!(libc::utimensat(libc::AT_FDCWD, c("f").as_ptr(), std::ptr::null(), 0));
+        ok!(libc::utimensat(
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            std::ptr::null(),
+            0
+        ));
         err!(libc::EPERM, utimensat("f", ts(1, 0), ts(1, 0), 0));
     });
     chmod("f", 0o600);
-    as_user(1000, || err!(libc::EACCES, libc::utimensat(libc::AT_FDCWD, c("f").as_ptr(), std::ptr::null(), 0)));
+    as_user(1000, || {
+        err!(
+            libc::EACCES,
+            libc::utimensat(libc::AT_FDCWD, c("f").as_ptr(), std::ptr::null(), 0)
+        )
+    });
 }
 
 unsafe fn utimes_old_calls() {
     write_file("f", b"");
-    let tv = [libc::timeval { tv_sec: 3, tv_usec: 4 }, libc::timeval { tv_sec: 5, tv_usec: 6 }];
+    let tv = [
+        libc::timeval {
+            tv_sec: 3,
+            tv_usec: 4,
+        },
+        libc::timeval {
+            tv_sec: 5,
+            tv_usec: 6,
+        },
+    ];
     ok!(sys!(libc::SYS_utimes, c("f").as_ptr(), tv.as_ptr()));
     eq!((stat("f").st_atime, stat("f").st_mtime_nsec), (3, 6000));
     let u = [77i64, 88];
     ok!(sys!(libc::SYS_utime, c("f").as_ptr(), u.as_ptr()));
     eq!((stat("f").st_atime, stat("f").st_mtime), (77, 88));
-    ok!(sys!(libc::SYS_futimesat, libc::AT_FDCWD, c("f").as_ptr(), tv.as_ptr()));
+    ok!(sys!(
+        libc::SYS_futimesat,
+        libc::AT_FDCWD,
+        c("f").as_ptr(),
+        tv.as_ptr()
+    ));
     eq!(stat("f").st_atime, 3);
-    let bad = [libc::timeval { tv_sec: 0, tv_usec: 1_000_000 }; 2];
-    err!(libc::EINVAL, sys!(libc::SYS_utimes, c("f").as_ptr(), bad.as_ptr()));
+    let bad = [libc::timeval {
+        tv_sec: 0,
+        tv_usec: 1_000_000,
+    }; 2];
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_utimes, c("f").as_ptr(), bad.as_ptr())
+    );
 }
 
 unsafe fn times_update_on_use() {
@@ -411,14 +562,20 @@ unsafe fn access_real_ids() {
         ok!(libc::setresuid(1000, 0, 0));
         err!(libc::EACCES, access("f", libc::R_OK));
         open("f", libc::O_RDONLY);
-        ok!(libc::faccessat(libc::AT_FDCWD, c("f").as_ptr(), libc::R_OK, libc::AT_EACCESS));
+        ok!(libc::faccessat(
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            libc::R_OK,
+            libc::AT_EACCESS
+        ));
     });
 }
 
 unsafe fn faccessat2_flags() {
     write_file("f", b"");
     ok!(libc::symlink(c("nowhere").as_ptr(), c("l").as_ptr()));
-    let call = |name: &str, m: i32, flags: i32| sys!(439, libc::AT_FDCWD, c(name).as_ptr(), m, flags);
+    let call =
+        |name: &str, m: i32, flags: i32| sys!(439, libc::AT_FDCWD, c(name).as_ptr(), m, flags);
     err!(libc::ENOENT, call("l", libc::F_OK, 0));
     ok!(call("l", libc::F_OK, libc::AT_SYMLINK_NOFOLLOW));
     err!(libc::EINVAL, call("f", libc::F_OK, 1));
@@ -431,7 +588,9 @@ unsafe fn permissions_owner_group_other() {
     chown("f", 1000, 2000);
     // The first class that matches decides, even if a later one is wider.
     chmod("f", 0o077);
-    as_user(1000, || err!(libc::EACCES, libc::open(c("f").as_ptr(), libc::O_RDONLY)));
+    as_user(1000, || {
+        err!(libc::EACCES, libc::open(c("f").as_ptr(), libc::O_RDONLY))
+    });
     chmod("f", 0o707);
     in_child(|| {
         become_user(1001, 2000, &[]);
@@ -458,7 +617,9 @@ unsafe fn supplementary_group_access() {
         become_user(1000, 1000, &[1, 3333, 9]);
         open("f", libc::O_RDWR);
     });
-    as_user(1000, || err!(libc::EACCES, libc::open(c("f").as_ptr(), libc::O_RDONLY)));
+    as_user(1000, || {
+        err!(libc::EACCES, libc::open(c("f").as_ptr(), libc::O_RDONLY))
+    });
 }
 
 unsafe fn directory_search_and_list() {
@@ -485,12 +646,21 @@ unsafe fn directory_write_permission() {
     write_file("d/f", b"");
     chmod("d", 0o755);
     as_user(1000, || {
-        err!(libc::EACCES, libc::open(c("d/new").as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644));
+        err!(
+            libc::EACCES,
+            libc::open(c("d/new").as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644)
+        );
         err!(libc::EACCES, libc::mkdir(c("d/new").as_ptr(), 0o755));
         err!(libc::EEXIST, libc::mkdir(c("d/f").as_ptr(), 0o755));
         err!(libc::EACCES, libc::unlink(c("d/f").as_ptr()));
-        err!(libc::EACCES, libc::rename(c("d/f").as_ptr(), c("d/g").as_ptr()));
-        err!(libc::EACCES, libc::symlink(c("x").as_ptr(), c("d/l").as_ptr()));
+        err!(
+            libc::EACCES,
+            libc::rename(c("d/f").as_ptr(), c("d/g").as_ptr())
+        );
+        err!(
+            libc::EACCES,
+            libc::symlink(c("x").as_ptr(), c("d/l").as_ptr())
+        );
         // EPERM where links to others' files are refused in general.
         check!(libc::link(c("d/f").as_ptr(), c("d/l").as_ptr()) == -1);
         check!([libc::EACCES, libc::EPERM].contains(&errno()));
@@ -510,9 +680,15 @@ unsafe fn sticky_directory() {
     as_user(1000, || write_file("t/a", b""));
     as_user(1001, || {
         err!(libc::EPERM, libc::unlink(c("t/a").as_ptr()));
-        err!(libc::EPERM, libc::rename(c("t/a").as_ptr(), c("t/b").as_ptr()));
+        err!(
+            libc::EPERM,
+            libc::rename(c("t/a").as_ptr(), c("t/b").as_ptr())
+        );
         write_file("t/mine", b"");
-        err!(libc::EPERM, libc::rename(c("t/mine").as_ptr(), c("t/a").as_ptr()));
+        err!(
+            libc::EPERM,
+            libc::rename(c("t/mine").as_ptr(), c("t/a").as_ptr())
+        );
         ok!(libc::unlink(c("t/mine").as_ptr()));
     });
     as_user(1000, || {
@@ -542,7 +718,11 @@ unsafe fn capability_dac_override() {
         struct Header(u32, i32);
         let header = Header(0x2008_0522, 0);
         let none = [0u32; 6];
-        ok!(sys!(libc::SYS_capset, &header as *const Header, none.as_ptr()));
+        ok!(sys!(
+            libc::SYS_capset,
+            &header as *const Header,
+            none.as_ptr()
+        ));
         err!(libc::EACCES, libc::open(c("f").as_ptr(), libc::O_RDONLY));
         err!(libc::EPERM, libc::chown(c("f").as_ptr(), 0, 0));
         err!(libc::EPERM, libc::chmod(c("f").as_ptr(), 0o777));
@@ -550,12 +730,23 @@ unsafe fn capability_dac_override() {
 }
 
 unsafe fn setxattr(name: &str, key: &str, value: &[u8], flags: i32) -> i32 {
-    libc::setxattr(c(name).as_ptr(), c(key).as_ptr(), value.as_ptr().cast(), value.len(), flags)
+    libc::setxattr(
+        c(name).as_ptr(),
+        c(key).as_ptr(),
+        value.as_ptr().cast(),
+        value.len(),
+        flags,
+    )
 }
 
 unsafe fn getxattr(name: &str, key: &str) -> Vec<u8> {
     let mut b = vec![0u8; 1000];
-    let n = ok!(libc::getxattr(c(name).as_ptr(), c(key).as_ptr(), b.as_mut_ptr().cast(), 1000));
+    let n = ok!(libc::getxattr(
+        c(name).as_ptr(),
+        c(key).as_ptr(),
+        b.as_mut_ptr().cast(),
+        1000
+    ));
     b.truncate(n as usize);
     b
 }
@@ -575,19 +766,37 @@ unsafe fn xattr_basic() {
     ok!(setxattr("f", "user.a", b"", 0));
     eq!(getxattr("f", "user.a"), b"");
     ok!(libc::removexattr(c("f").as_ptr(), c"user.a".as_ptr()));
-    err!(libc::ENODATA, libc::getxattr(c("f").as_ptr(), c"user.a".as_ptr(), std::ptr::null_mut(), 0));
-    err!(libc::ENODATA, libc::removexattr(c("f").as_ptr(), c"user.a".as_ptr()));
+    err!(
+        libc::ENODATA,
+        libc::getxattr(c("f").as_ptr(), c"user.a".as_ptr(), std::ptr::null_mut(), 0)
+    );
+    err!(
+        libc::ENODATA,
+        libc::removexattr(c("f").as_ptr(), c"user.a".as_ptr())
+    );
     let fd = open("f", libc::O_RDONLY);
-    ok!(libc::fsetxattr(fd, c"user.b".as_ptr(), b"x".as_ptr().cast(), 1, 0));
+    ok!(libc::fsetxattr(
+        fd,
+        c"user.b".as_ptr(),
+        b"x".as_ptr().cast(),
+        1,
+        0
+    ));
     eq!(getxattr("f", "user.b"), b"x");
     ok!(libc::fremovexattr(fd, c"user.b".as_ptr()));
 }
 
 unsafe fn xattr_flags() {
     need_xattr();
-    err!(libc::ENODATA, setxattr("f", "user.a", b"1", libc::XATTR_REPLACE));
+    err!(
+        libc::ENODATA,
+        setxattr("f", "user.a", b"1", libc::XATTR_REPLACE)
+    );
     ok!(setxattr("f", "user.a", b"1", libc::XATTR_CREATE));
-    err!(libc::EEXIST, setxattr("f", "user.a", b"2", libc::XATTR_CREATE));
+    err!(
+        libc::EEXIST,
+        setxattr("f", "user.a", b"2", libc::XATTR_CREATE)
+    );
     ok!(setxattr("f", "user.a", b"2", libc::XATTR_REPLACE));
     eq!(getxattr("f", "user.a"), b"2");
     err!(libc::EINVAL, setxattr("f", "user.a", b"2", 4));
@@ -596,11 +805,30 @@ unsafe fn xattr_flags() {
 unsafe fn xattr_sizes() {
     need_xattr();
     ok!(setxattr("f", "user.a", b"0123456789", 0));
-    eq!(ok!(libc::getxattr(c("f").as_ptr(), c"user.a".as_ptr(), std::ptr::null_mut(), 0)), 10);
+    eq!(
+        ok!(libc::getxattr(
+            c("f").as_ptr(),
+            c"user.a".as_ptr(),
+            std::ptr::null_mut(),
+            0
+        )),
+        10
+    );
     let mut b = [0u8; 5];
-    err!(libc::ERANGE, libc::getxattr(c("f").as_ptr(), c"user.a".as_ptr(), b.as_mut_ptr().cast(), 5));
+    err!(
+        libc::ERANGE,
+        libc::getxattr(
+            c("f").as_ptr(),
+            c"user.a".as_ptr(),
+            b.as_mut_ptr().cast(),
+            5
+        )
+    );
     err!(libc::E2BIG, setxattr("f", "user.b", &vec![0; 65537], 0));
-    err!(libc::ERANGE, setxattr("f", &format!("user.{}", "n".repeat(251)), b"", 0));
+    err!(
+        libc::ERANGE,
+        setxattr("f", &format!("user.{}", "n".repeat(251)), b"", 0)
+    );
 }
 
 unsafe fn xattr_errors() {
@@ -616,7 +844,15 @@ unsafe fn xattr_errors() {
         err!(libc::EACCES, setxattr("f", "user.a", b"", 0));
         err!(libc::EPERM, setxattr("f", "trusted.a", b"", 0));
         // Hidden from those without the capability.
-        err!(libc::ENODATA, libc::getxattr(c("f").as_ptr(), c"trusted.a".as_ptr(), std::ptr::null_mut(), 0));
+        err!(
+            libc::ENODATA,
+            libc::getxattr(
+                c("f").as_ptr(),
+                c"trusted.a".as_ptr(),
+                std::ptr::null_mut(),
+                0
+            )
+        );
     });
 }
 
@@ -626,18 +862,33 @@ unsafe fn xattr_list() {
     ok!(setxattr("f", "user.two", b"", 0));
     let mut b = [0u8; 300];
     let n = ok!(libc::listxattr(c("f").as_ptr(), b.as_mut_ptr().cast(), 300)) as usize;
-    let mut names: Vec<&[u8]> = b[..n].split(|x| *x == 0).filter(|s| s.starts_with(b"user.")).collect();
+    let mut names: Vec<&[u8]> = b[..n]
+        .split(|x| *x == 0)
+        .filter(|s| s.starts_with(b"user."))
+        .collect();
     names.sort_unstable();
     eq!(names, [&b"user.one"[..], b"user.two"]);
-    eq!(ok!(libc::listxattr(c("f").as_ptr(), std::ptr::null_mut(), 0)) as usize, n);
-    err!(libc::ERANGE, libc::listxattr(c("f").as_ptr(), b.as_mut_ptr().cast(), 3));
+    eq!(
+        ok!(libc::listxattr(c("f").as_ptr(), std::ptr::null_mut(), 0)) as usize,
+        n
+    );
+    err!(
+        libc::ERANGE,
+        libc::listxattr(c("f").as_ptr(), b.as_mut_ptr().cast(), 3)
+    );
 }
 
 unsafe fn xattr_links() {
     need_xattr();
     ok!(libc::symlink(c("f").as_ptr(), c("l").as_ptr()));
     // User attributes are only for files and directories.
-    let r = libc::lsetxattr(c("l").as_ptr(), c"user.a".as_ptr(), b"".as_ptr().cast(), 0, 0);
+    let r = libc::lsetxattr(
+        c("l").as_ptr(),
+        c"user.a".as_ptr(),
+        b"".as_ptr().cast(),
+        0,
+        0,
+    );
     check!(r == -1 && errno() == libc::EPERM, "{r} {}", errno_text());
     ok!(setxattr("l", "user.a", b"via", 0));
     eq!(getxattr("f", "user.a"), b"via");
@@ -661,7 +912,12 @@ unsafe fn getdents(fd: i32, size: usize) -> Vec<Entry> {
         check!(len >= 20 && len % 8 == 0 && at + len <= n);
         let name = &b[at + 19..at + len];
         let end = name.iter().position(|x| *x == 0).unwrap_or(name.len());
-        out.push((ino, off, b[at + 18], String::from_utf8_lossy(&name[..end]).into_owned()));
+        out.push((
+            ino,
+            off,
+            b[at + 18],
+            String::from_utf8_lossy(&name[..end]).into_owned(),
+        ));
         at += len;
     }
     out
@@ -691,7 +947,10 @@ unsafe fn getdents_lists_all() {
     let mut names: Vec<String> = all_entries(fd, 4096).into_iter().map(|e| e.3).collect();
     names.sort();
     eq!(names.len(), 102);
-    eq!((names[0].as_str(), names[1].as_str(), names[2].as_str()), (".", "..", "file0000"));
+    eq!(
+        (names[0].as_str(), names[1].as_str(), names[2].as_str()),
+        (".", "..", "file0000")
+    );
     names.dedup();
     eq!(names.len(), 102);
 }
@@ -709,12 +968,23 @@ unsafe fn getdents_small_buffer() {
 unsafe fn getdents_errors() {
     let fd = make_entries(1);
     write_file("f", b"");
-    err!(libc::ENOTDIR, sys!(libc::SYS_getdents64, open("f", libc::O_RDONLY), [0u8; 100].as_mut_ptr(), 100));
+    err!(
+        libc::ENOTDIR,
+        sys!(
+            libc::SYS_getdents64,
+            open("f", libc::O_RDONLY),
+            [0u8; 100].as_mut_ptr(),
+            100
+        )
+    );
     err!(libc::EFAULT, sys!(libc::SYS_getdents64, fd, 8, 100));
     err!(libc::EBADF, sys!(libc::SYS_getdents64, 99, 8, 100));
     ok!(libc::unlink(c("d/file0000").as_ptr()));
     ok!(libc::rmdir(c("d").as_ptr()));
-    err!(libc::ENOENT, sys!(libc::SYS_getdents64, fd, [0u8; 100].as_mut_ptr(), 100));
+    err!(
+        libc::ENOENT,
+        sys!(libc::SYS_getdents64, fd, [0u8; 100].as_mut_ptr(), 100)
+    );
 }
 
 unsafe fn getdents_seek_stable() {
@@ -764,7 +1034,10 @@ unsafe fn getdents_types() {
             "lnk" => libc::DT_LNK,
             _ => libc::DT_FIFO,
         };
-        check!(kind == expected || kind == libc::DT_UNKNOWN, "{name} has type {kind}");
+        check!(
+            kind == expected || kind == libc::DT_UNKNOWN,
+            "{name} has type {kind}"
+        );
         if !name.starts_with('.') {
             let mut st: libc::stat = std::mem::zeroed();
             ok!(libc::lstat(c(&format!("d/{name}")).as_ptr(), &mut st));
@@ -810,7 +1083,10 @@ unsafe fn statfs_calls() {
     let (r, _w) = pipe();
     ok!(libc::fstatfs(r, &mut sf));
     eq!(sf.f_type, 0x5049_5045);
-    ok!(libc::fstatfs(ok!(libc::memfd_create(c"m".as_ptr(), 0)), &mut sf));
+    ok!(libc::fstatfs(
+        ok!(libc::memfd_create(c"m".as_ptr(), 0)),
+        &mut sf
+    ));
     eq!(sf.f_type, libc::TMPFS_MAGIC);
 }
 
@@ -863,6 +1139,12 @@ unsafe fn immutable_flags_or_enotty() {
 }
 
 unsafe fn quota_calls_refused() {
-    let r = sys!(libc::SYS_quotactl, 0x8000_0700u32, c"/dev/none".as_ptr(), 0, 0);
+    let r = sys!(
+        libc::SYS_quotactl,
+        0x8000_0700u32,
+        c"/dev/none".as_ptr(),
+        0,
+        0
+    );
     check!(r == -1);
 }

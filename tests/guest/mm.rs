@@ -106,7 +106,8 @@ extern "C" fn skip_access(signo: i32, si: *mut libc::siginfo_t, uc: *mut libc::c
 }
 
 unsafe fn catch() {
-    let f = skip_access as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as *const () as usize;
+    let f = skip_access as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as *const ()
+        as usize;
     handle(libc::SIGSEGV, f, libc::SA_SIGINFO);
     handle(libc::SIGBUS, f, libc::SA_SIGINFO);
 }
@@ -137,7 +138,10 @@ fn vma(addr: usize) -> Option<(usize, usize, String, String)> {
         let mut parts = line.split_whitespace();
         let range = parts.next()?;
         let (a, b) = range.split_once('-')?;
-        let (a, b) = (usize::from_str_radix(a, 16).ok()?, usize::from_str_radix(b, 16).ok()?);
+        let (a, b) = (
+            usize::from_str_radix(a, 16).ok()?,
+            usize::from_str_radix(b, 16).ok()?,
+        );
         if (a..b).contains(&addr) {
             return Some((a, b, parts.next()?.to_owned(), line.to_owned()));
         }
@@ -161,22 +165,44 @@ unsafe fn mmap_errors() {
     err!(libc::EINVAL, mmap(0, 0, RW, ANON, -1, 0));
     err!(libc::EINVAL, mmap(0, PAGE, RW, libc::MAP_ANONYMOUS, -1, 0));
     err!(libc::EINVAL, mmap(0, PAGE, RW, ANON, -1, 17));
-    err!(libc::EINVAL, mmap(1, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0));
+    err!(
+        libc::EINVAL,
+        mmap(1, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0)
+    );
     err!(libc::EBADF, mmap(0, PAGE, RW, libc::MAP_PRIVATE, -1, 0));
     err!(libc::EBADF, mmap(0, PAGE, RW, libc::MAP_PRIVATE, 99, 0));
     err!(libc::ENOMEM, mmap(0, 1 << 60, RW, ANON, -1, 0));
     err!(libc::ENOMEM, mmap(0, usize::MAX, RW, ANON, -1, 0));
     let (r, _w) = pipe();
-    err!(libc::ENODEV, mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, r, 0));
+    err!(
+        libc::ENODEV,
+        mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, r, 0)
+    );
     let dir = open(".", libc::O_RDONLY);
-    err!(libc::ENODEV, mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, dir, 0));
+    err!(
+        libc::ENODEV,
+        mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, dir, 0)
+    );
     write_file("f", b"x");
     let path = open("f", libc::O_PATH);
-    err!(libc::EBADF, mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, path, 0));
+    err!(
+        libc::EBADF,
+        mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, path, 0)
+    );
     // Unknown protection bits are ignored.
     ok!(mmap(0, PAGE, RW | 0x100, ANON, -1, 0));
     let fd = open("f", libc::O_RDONLY);
-    err!(libc::EOVERFLOW, mmap(0, 2 * PAGE, libc::PROT_READ, libc::MAP_PRIVATE, fd, i64::MAX & !0xfff));
+    err!(
+        libc::EOVERFLOW,
+        mmap(
+            0,
+            2 * PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            fd,
+            i64::MAX & !0xfff
+        )
+    );
 }
 
 unsafe fn mmap_hint() {
@@ -194,28 +220,71 @@ unsafe fn map_fixed_replaces() {
     for i in 0..4 {
         *p.add(i * PAGE) = 9;
     }
-    let q = mmap(p as usize + PAGE, 2 * PAGE, RW, ANON | libc::MAP_FIXED, -1, 0);
+    let q = mmap(
+        p as usize + PAGE,
+        2 * PAGE,
+        RW,
+        ANON | libc::MAP_FIXED,
+        -1,
+        0,
+    );
     eq!(q as usize, p as usize + PAGE);
-    eq!((*p, *p.add(PAGE), *p.add(2 * PAGE), *p.add(3 * PAGE)), (9, 0, 0, 9));
+    eq!(
+        (*p, *p.add(PAGE), *p.add(2 * PAGE), *p.add(3 * PAGE)),
+        (9, 0, 0, 9)
+    );
 }
 
 unsafe fn map_fixed_noreplace() {
     let p = anon(2 * PAGE);
-    err!(libc::EEXIST, mmap(p as usize + PAGE, PAGE, RW, ANON | libc::MAP_FIXED_NOREPLACE, -1, 0));
-    err!(libc::EEXIST, mmap(p as usize - PAGE, 2 * PAGE, RW, ANON | libc::MAP_FIXED_NOREPLACE, -1, 0));
+    err!(
+        libc::EEXIST,
+        mmap(
+            p as usize + PAGE,
+            PAGE,
+            RW,
+            ANON | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0
+        )
+    );
+    err!(
+        libc::EEXIST,
+        mmap(
+            p as usize - PAGE,
+            2 * PAGE,
+            RW,
+            ANON | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0
+        )
+    );
     ok!(libc::munmap(p.add(PAGE).cast(), PAGE));
-    let q = mmap(p as usize + PAGE, PAGE, RW, ANON | libc::MAP_FIXED_NOREPLACE, -1, 0);
+    let q = mmap(
+        p as usize + PAGE,
+        PAGE,
+        RW,
+        ANON | libc::MAP_FIXED_NOREPLACE,
+        -1,
+        0,
+    );
     eq!(q as usize, p as usize + PAGE);
 }
 
 unsafe fn map_low_address() {
-    let min: usize = read_text("/proc/sys/vm/mmap_min_addr").trim().parse().unwrap_or(65536);
+    let min: usize = read_text("/proc/sys/vm/mmap_min_addr")
+        .trim()
+        .parse()
+        .unwrap_or(65536);
     check!(min <= 65536);
     // Root may map below it unless confined; another user may not.
     in_child(|| {
         ok!(libc::setresuid(1000, 1000, 1000));
         if min > 0 {
-            err!(libc::EPERM, mmap(0, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0));
+            err!(
+                libc::EPERM,
+                mmap(0, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0)
+            );
         }
     });
     let p = mmap(0x10000, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0);
@@ -262,7 +331,11 @@ unsafe fn mprotect_faults() {
 
 unsafe fn mprotect_splits() {
     let p = mmap(0x3000_0000, 5 * PAGE, RW, ANON | libc::MAP_FIXED, -1, 0) as usize;
-    ok!(libc::mprotect((p + 2 * PAGE) as *mut _, PAGE, libc::PROT_READ));
+    ok!(libc::mprotect(
+        (p + 2 * PAGE) as *mut _,
+        PAGE,
+        libc::PROT_READ
+    ));
     eq!(perms(p).as_deref(), Some("rw-p"));
     eq!(perms(p + 2 * PAGE).as_deref(), Some("r--p"));
     eq!(perms(p + 3 * PAGE).as_deref(), Some("rw-p"));
@@ -276,10 +349,16 @@ unsafe fn mprotect_errors() {
     ok!(libc::mprotect(p.cast(), 0, RW));
     ok!(libc::munmap(p.add(PAGE).cast(), PAGE));
     // The part before the hole is changed.
-    err!(libc::ENOMEM, libc::mprotect(p.cast(), 3 * PAGE, libc::PROT_READ));
+    err!(
+        libc::ENOMEM,
+        libc::mprotect(p.cast(), 3 * PAGE, libc::PROT_READ)
+    );
     eq!(store_fault(p, 1), libc::SIGSEGV);
     eq!(store_fault(p.add(2 * PAGE), 1), 0);
-    err!(libc::ENOMEM, libc::mprotect((1usize << 46) as *mut _, PAGE, RW));
+    err!(
+        libc::ENOMEM,
+        libc::mprotect((1usize << 46) as *mut _, PAGE, RW)
+    );
     err!(libc::EINVAL, libc::mprotect(p.cast(), PAGE, 0x4000_0000));
 }
 
@@ -287,7 +366,11 @@ unsafe fn execute_from_memory() {
     let p = anon(PAGE);
     // mov eax, 42; ret
     std::ptr::copy_nonoverlapping([0xb8, 42, 0, 0, 0, 0xc3].as_ptr(), p, 6);
-    ok!(libc::mprotect(p.cast(), PAGE, libc::PROT_READ | libc::PROT_EXEC));
+    ok!(libc::mprotect(
+        p.cast(),
+        PAGE,
+        libc::PROT_READ | libc::PROT_EXEC
+    ));
     let f: extern "C" fn() -> i32 = std::mem::transmute(p);
     eq!(f(), 42);
     // Code changed in place, writable and executable at once.
@@ -339,25 +422,61 @@ unsafe fn mremap_fixed() {
     *p = 4;
     let t = anon(2 * PAGE);
     *t = 9;
-    let q = ok!(mremap(p, 2 * PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, t as usize));
+    let q = ok!(mremap(
+        p,
+        2 * PAGE,
+        2 * PAGE,
+        libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+        t as usize
+    ));
     eq!(q, t);
     eq!(*t, 4);
     eq!(load_fault(p), libc::SIGSEGV);
     // Overlapping source and target.
-    err!(libc::EINVAL, mremap(t, 2 * PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, t as usize + PAGE));
-    err!(libc::EINVAL, mremap(t, 2 * PAGE, 2 * PAGE, libc::MREMAP_FIXED, p as usize));
-    err!(libc::EINVAL, mremap(t, 2 * PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, p as usize + 1));
+    err!(
+        libc::EINVAL,
+        mremap(
+            t,
+            2 * PAGE,
+            2 * PAGE,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            t as usize + PAGE
+        )
+    );
+    err!(
+        libc::EINVAL,
+        mremap(t, 2 * PAGE, 2 * PAGE, libc::MREMAP_FIXED, p as usize)
+    );
+    err!(
+        libc::EINVAL,
+        mremap(
+            t,
+            2 * PAGE,
+            2 * PAGE,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            p as usize + 1
+        )
+    );
 }
 
 unsafe fn mremap_dontunmap() {
     const DONTUNMAP: i32 = 4;
     let p = anon(2 * PAGE);
     *p = 6;
-    let q = ok!(mremap(p, 2 * PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE | DONTUNMAP, 0));
+    let q = ok!(mremap(
+        p,
+        2 * PAGE,
+        2 * PAGE,
+        libc::MREMAP_MAYMOVE | DONTUNMAP,
+        0
+    ));
     check!(q != p);
     eq!(*q, 6);
     eq!(*p, 0);
-    err!(libc::EINVAL, mremap(p, 2 * PAGE, 3 * PAGE, libc::MREMAP_MAYMOVE | DONTUNMAP, 0));
+    err!(
+        libc::EINVAL,
+        mremap(p, 2 * PAGE, 3 * PAGE, libc::MREMAP_MAYMOVE | DONTUNMAP, 0)
+    );
 }
 
 unsafe fn mremap_errors() {
@@ -366,7 +485,10 @@ unsafe fn mremap_errors() {
     err!(libc::EINVAL, mremap(p, PAGE, 0, libc::MREMAP_MAYMOVE, 0));
     err!(libc::EINVAL, mremap(p, PAGE, PAGE, 64, 0));
     ok!(libc::munmap(p.cast(), 2 * PAGE));
-    err!(libc::EFAULT, mremap(p, PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE, 0));
+    err!(
+        libc::EFAULT,
+        mremap(p, PAGE, 2 * PAGE, libc::MREMAP_MAYMOVE, 0)
+    );
     // Old length zero duplicates only shared mappings.
     let q = anon(PAGE);
     err!(libc::EINVAL, mremap(q, 0, PAGE, libc::MREMAP_MAYMOVE, 0));
@@ -411,7 +533,10 @@ unsafe fn brk_errors() {
     eq!(raw_brk(usize::MAX), start);
     eq!(raw_brk(1 << 62), start);
     in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+        let limit = libc::rlimit {
+            rlim_cur: 1 << 20,
+            rlim_max: 1 << 20,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_DATA, &limit));
         eq!(raw_brk(start + (8 << 20)), start);
     });
@@ -462,7 +587,14 @@ unsafe fn madvise_errors() {
 
 unsafe fn madvise_hints() {
     let p = anon(4 << 20);
-    for advice in [libc::MADV_NORMAL, libc::MADV_RANDOM, libc::MADV_SEQUENTIAL, libc::MADV_WILLNEED, libc::MADV_DONTDUMP, libc::MADV_DODUMP] {
+    for advice in [
+        libc::MADV_NORMAL,
+        libc::MADV_RANDOM,
+        libc::MADV_SEQUENTIAL,
+        libc::MADV_WILLNEED,
+        libc::MADV_DONTDUMP,
+        libc::MADV_DODUMP,
+    ] {
         ok!(madvise(p, 4 << 20, advice));
     }
     // Huge pages may be configured out.
@@ -495,7 +627,14 @@ unsafe fn madvise_dontfork_wipeonfork() {
 }
 
 unsafe fn shared_anonymous_over_fork() {
-    let p = mmap(0, 4 * PAGE, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0);
+    let p = mmap(
+        0,
+        4 * PAGE,
+        RW,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        -1,
+        0,
+    );
     *p.add(PAGE) = 1;
     in_child(|| {
         eq!(*p.add(PAGE), 1);
@@ -541,7 +680,10 @@ unsafe fn file_shared_coherent() {
     let mut b = [0u8; 10];
     eq!(libc::pread(fd, b.as_mut_ptr().cast(), 10, PAGE as i64), 10);
     eq!(b[5], b'S');
-    eq!(libc::pwrite(fd, b"W".as_ptr().cast(), 1, 2 * PAGE as i64), 1);
+    eq!(
+        libc::pwrite(fd, b"W".as_ptr().cast(), 1, 2 * PAGE as i64),
+        1
+    );
     eq!(*p.add(2 * PAGE), b'W');
     in_child(|| *p.add(7) = b'C');
     eq!(*p.add(7), b'C');
@@ -593,7 +735,14 @@ unsafe fn file_offset_mapping() {
     }
     write_file("f", &data);
     let fd = open("f", libc::O_RDONLY);
-    let p = ok!(mmap(0, 2 * PAGE, libc::PROT_READ, libc::MAP_SHARED, fd, 2 * PAGE as i64));
+    let p = ok!(mmap(
+        0,
+        2 * PAGE,
+        libc::PROT_READ,
+        libc::MAP_SHARED,
+        fd,
+        2 * PAGE as i64
+    ));
     eq!((*p, *p.add(PAGE)), (2, 3));
     let line = vma(p as usize).map(|v| v.3).unwrap_or_default();
     check!(line.contains(" 00002000 "), "{line}");
@@ -608,8 +757,14 @@ unsafe fn file_mapping_permissions() {
     let q = ok!(mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, ro, 0));
     ok!(libc::mprotect(q.cast(), PAGE, RW));
     let wo = open("f", libc::O_WRONLY);
-    err!(libc::EACCES, mmap(0, PAGE, libc::PROT_WRITE, libc::MAP_SHARED, wo, 0));
-    err!(libc::EACCES, mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, wo, 0));
+    err!(
+        libc::EACCES,
+        mmap(0, PAGE, libc::PROT_WRITE, libc::MAP_SHARED, wo, 0)
+    );
+    err!(
+        libc::EACCES,
+        mmap(0, PAGE, libc::PROT_READ, libc::MAP_PRIVATE, wo, 0)
+    );
 }
 
 unsafe fn mmap_read_only_file_write_fault() {
@@ -657,10 +812,20 @@ unsafe fn msync_calls() {
     let p = ok!(mmap(0, PAGE, RW, libc::MAP_SHARED, fd, 0));
     *p = 1;
     ok!(libc::msync(p.cast(), PAGE, libc::MS_SYNC));
-    ok!(libc::msync(p.cast(), PAGE, libc::MS_ASYNC | libc::MS_INVALIDATE));
+    ok!(libc::msync(
+        p.cast(),
+        PAGE,
+        libc::MS_ASYNC | libc::MS_INVALIDATE
+    ));
     ok!(libc::msync(p.cast(), PAGE, 0));
-    err!(libc::EINVAL, libc::msync(p.cast(), PAGE, libc::MS_SYNC | libc::MS_ASYNC));
-    err!(libc::EINVAL, libc::msync(p.add(1).cast(), PAGE, libc::MS_SYNC));
+    err!(
+        libc::EINVAL,
+        libc::msync(p.cast(), PAGE, libc::MS_SYNC | libc::MS_ASYNC)
+    );
+    err!(
+        libc::EINVAL,
+        libc::msync(p.add(1).cast(), PAGE, libc::MS_SYNC)
+    );
     ok!(libc::munmap(p.cast(), PAGE));
     err!(libc::ENOMEM, libc::msync(p.cast(), PAGE, libc::MS_SYNC));
     ok!(libc::fsync(fd));
@@ -671,7 +836,14 @@ unsafe fn maps_lists_mappings() {
     write_file("mapped-file", &[0; PAGE]);
     let fd = open("mapped-file", libc::O_RDWR);
     let a = ok!(mmap(0, PAGE, libc::PROT_READ, libc::MAP_SHARED, fd, 0)) as usize;
-    let b = ok!(mmap(0x5000_0000, 3 * PAGE, libc::PROT_NONE, ANON | libc::MAP_FIXED, -1, 0)) as usize;
+    let b = ok!(mmap(
+        0x5000_0000,
+        3 * PAGE,
+        libc::PROT_NONE,
+        ANON | libc::MAP_FIXED,
+        -1,
+        0
+    )) as usize;
     let (start, end, mode, line) = vma(a).unwrap_or_default();
     eq!((start, end), (a, a + PAGE));
     eq!(mode, "r--s");
@@ -679,10 +851,20 @@ unsafe fn maps_lists_mappings() {
     // Inode and device are the file's.
     let mut st: libc::stat = std::mem::zeroed();
     ok!(libc::fstat(fd, &mut st));
-    eq!(line.split_whitespace().nth(4), Some(st.st_ino.to_string().as_str()));
-    let dev = format!("{:02x}:{:02x}", libc::major(st.st_dev), libc::minor(st.st_dev));
+    eq!(
+        line.split_whitespace().nth(4),
+        Some(st.st_ino.to_string().as_str())
+    );
+    let dev = format!(
+        "{:02x}:{:02x}",
+        libc::major(st.st_dev),
+        libc::minor(st.st_dev)
+    );
     eq!(line.split_whitespace().nth(3), Some(dev.as_str()));
-    eq!(vma(b).map(|v| (v.0, v.1, v.2)), Some((b, b + 3 * PAGE, "---p".to_owned())));
+    eq!(
+        vma(b).map(|v| (v.0, v.1, v.2)),
+        Some((b, b + 3 * PAGE, "---p".to_owned()))
+    );
     let text = read_text("/proc/self/maps");
     check!(text.contains("[stack]\n"));
     check!(text.contains("[heap]\n"));
@@ -690,8 +872,15 @@ unsafe fn maps_lists_mappings() {
     // Ascending and disjoint.
     let mut last = 0;
     for line in text.lines() {
-        let (a, b) = line.split(' ').next().and_then(|r| r.split_once('-')).unwrap_or_default();
-        let (a, b) = (u64::from_str_radix(a, 16).unwrap_or(0), u64::from_str_radix(b, 16).unwrap_or(0));
+        let (a, b) = line
+            .split(' ')
+            .next()
+            .and_then(|r| r.split_once('-'))
+            .unwrap_or_default();
+        let (a, b) = (
+            u64::from_str_radix(a, 16).unwrap_or(0),
+            u64::from_str_radix(b, 16).unwrap_or(0),
+        );
         check!(last <= a && a < b, "{text}");
         last = b;
     }
@@ -699,15 +888,32 @@ unsafe fn maps_lists_mappings() {
 
 unsafe fn maps_merges_neighbours() {
     for i in 0..4 {
-        mmap(0x6000_0000 + i * PAGE, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0);
+        mmap(
+            0x6000_0000 + i * PAGE,
+            PAGE,
+            RW,
+            ANON | libc::MAP_FIXED,
+            -1,
+            0,
+        );
     }
-    eq!(vma(0x6000_0000).map(|v| (v.0, v.1)), Some((0x6000_0000, 0x6000_0000 + 4 * PAGE)));
+    eq!(
+        vma(0x6000_0000).map(|v| (v.0, v.1)),
+        Some((0x6000_0000, 0x6000_0000 + 4 * PAGE))
+    );
 }
 
 fn status_kb(key: &str) -> i64 {
     read_text("/proc/self/status")
         .lines()
-        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok())
+        .find_map(|l| {
+            l.strip_prefix(key)?
+                .strip_prefix(':')?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
         .unwrap_or(-1)
 }
 
@@ -728,7 +934,10 @@ unsafe fn smaps_rollup_and_status() {
 }
 
 unsafe fn statm_fields() {
-    let fields: Vec<u64> = read_text("/proc/self/statm").split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    let fields: Vec<u64> = read_text("/proc/self/statm")
+        .split_whitespace()
+        .filter_map(|f| f.parse().ok())
+        .collect();
     eq!(fields.len(), 7);
     check!(fields[0] >= fields[1] && fields[1] > 0, "{fields:?}");
 }
@@ -743,7 +952,10 @@ unsafe fn memfd_basic() {
     let p = ok!(mmap(0, 3 * PAGE, RW, libc::MAP_SHARED, fd, 0));
     *p.add(PAGE) = 9;
     let mut b = 0u8;
-    eq!(libc::pread(fd, (&mut b as *mut u8).cast(), 1, PAGE as i64), 1);
+    eq!(
+        libc::pread(fd, (&mut b as *mut u8).cast(), 1, PAGE as i64),
+        1
+    );
     eq!(b, 9);
     let q = ok!(mmap(0, PAGE, RW, libc::MAP_SHARED, fd, PAGE as i64));
     eq!(*q, 9);
@@ -751,11 +963,17 @@ unsafe fn memfd_basic() {
     eq!(*p.add(PAGE), 10);
     let mut st: libc::stat = std::mem::zeroed();
     ok!(libc::fstat(fd, &mut st));
-    eq!((st.st_size, st.st_mode, st.st_nlink), (3 * PAGE as i64, libc::S_IFREG | 0o777, 0));
+    eq!(
+        (st.st_size, st.st_mode, st.st_nlink),
+        (3 * PAGE as i64, libc::S_IFREG | 0o777, 0)
+    );
     let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
     eq!(link.to_string_lossy(), "/memfd:test (deleted)");
     let fd2 = open(&format!("/proc/self/fd/{fd}"), libc::O_RDONLY);
-    eq!(libc::pread(fd2, (&mut b as *mut u8).cast(), 1, PAGE as i64), 1);
+    eq!(
+        libc::pread(fd2, (&mut b as *mut u8).cast(), 1, PAGE as i64),
+        1
+    );
     eq!(b, 10);
 }
 
@@ -776,22 +994,40 @@ unsafe fn memfd_seals() {
     ok!(mmap(0, PAGE, RW, libc::MAP_PRIVATE, fd, 0));
     ok!(mmap(0, PAGE, libc::PROT_READ, libc::MAP_SHARED, fd, 0));
     ok!(libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SEAL));
-    err!(libc::EPERM, libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE));
+    err!(
+        libc::EPERM,
+        libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE)
+    );
     eq!(ok!(libc::fcntl(fd, libc::F_GET_SEALS)), 15);
     // Without the flag a memfd is sealed against seals.
     let plain = memfd(0);
-    eq!(ok!(libc::fcntl(plain, libc::F_GET_SEALS)), libc::F_SEAL_SEAL);
-    err!(libc::EPERM, libc::fcntl(plain, libc::F_ADD_SEALS, libc::F_SEAL_GROW));
-    err!(libc::EINVAL, libc::fcntl(memfd(libc::MFD_ALLOW_SEALING), libc::F_ADD_SEALS, 0x1000));
+    eq!(
+        ok!(libc::fcntl(plain, libc::F_GET_SEALS)),
+        libc::F_SEAL_SEAL
+    );
+    err!(
+        libc::EPERM,
+        libc::fcntl(plain, libc::F_ADD_SEALS, libc::F_SEAL_GROW)
+    );
+    err!(
+        libc::EINVAL,
+        libc::fcntl(memfd(libc::MFD_ALLOW_SEALING), libc::F_ADD_SEALS, 0x1000)
+    );
     write_file("f", b"");
-    err!(libc::EINVAL, libc::fcntl(open("f", libc::O_RDWR), libc::F_GET_SEALS));
+    err!(
+        libc::EINVAL,
+        libc::fcntl(open("f", libc::O_RDWR), libc::F_GET_SEALS)
+    );
 }
 
 unsafe fn memfd_seal_write_with_mapping() {
     let fd = memfd(libc::MFD_ALLOW_SEALING);
     ok!(libc::ftruncate(fd, PAGE as i64));
     let p = ok!(mmap(0, PAGE, RW, libc::MAP_SHARED, fd, 0));
-    err!(libc::EBUSY, libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE));
+    err!(
+        libc::EBUSY,
+        libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE)
+    );
     ok!(libc::munmap(p.cast(), PAGE));
     ok!(libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE));
 }
@@ -812,7 +1048,10 @@ unsafe fn memfd_future_write() {
 
 unsafe fn memfd_names_and_errors() {
     err!(libc::EINVAL, libc::memfd_create(c"x".as_ptr(), 0x4000_0000));
-    err!(libc::EINVAL, libc::memfd_create(c(&"n".repeat(250)).as_ptr(), 0));
+    err!(
+        libc::EINVAL,
+        libc::memfd_create(c(&"n".repeat(250)).as_ptr(), 0)
+    );
     ok!(libc::memfd_create(c(&"n".repeat(249)).as_ptr(), 0));
     ok!(libc::memfd_create(c"".as_ptr(), 0));
     err!(libc::EFAULT, libc::memfd_create(8 as *const _, 0));
@@ -836,7 +1075,10 @@ unsafe fn mlock_calls() {
 unsafe fn mlock_limit() {
     in_child(|| {
         let p = anon(64 * PAGE);
-        let limit = libc::rlimit { rlim_cur: 8 * PAGE as u64, rlim_max: 8 * PAGE as u64 };
+        let limit = libc::rlimit {
+            rlim_cur: 8 * PAGE as u64,
+            rlim_max: 8 * PAGE as u64,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit));
         ok!(libc::setresuid(1000, 1000, 1000));
         ok!(libc::mlock(p.cast(), 4 * PAGE));
@@ -850,27 +1092,42 @@ unsafe fn mincore_calls() {
     let mut v = [0xffu8; 4];
     ok!(libc::mincore(p.cast(), 4 * PAGE, v.as_mut_ptr()));
     eq!(v[0] & 1, 1);
-    err!(libc::EINVAL, libc::mincore(p.add(1).cast(), PAGE, v.as_mut_ptr()));
+    err!(
+        libc::EINVAL,
+        libc::mincore(p.add(1).cast(), PAGE, v.as_mut_ptr())
+    );
     err!(libc::EFAULT, libc::mincore(p.cast(), PAGE, 8 as *mut _));
     ok!(libc::munmap(p.add(PAGE).cast(), PAGE));
-    err!(libc::ENOMEM, libc::mincore(p.cast(), 4 * PAGE, v.as_mut_ptr()));
+    err!(
+        libc::ENOMEM,
+        libc::mincore(p.cast(), 4 * PAGE, v.as_mut_ptr())
+    );
 }
 
 unsafe fn rlimit_as() {
     in_child(|| {
         let now = status_kb("VmSize") as u64 * 1024;
-        let limit = libc::rlimit { rlim_cur: now + (8 << 20), rlim_max: now + (8 << 20) };
+        let limit = libc::rlimit {
+            rlim_cur: now + (8 << 20),
+            rlim_max: now + (8 << 20),
+        };
         ok!(libc::setrlimit(libc::RLIMIT_AS, &limit));
         err!(libc::ENOMEM, mmap(0, 16 << 20, RW, ANON, -1, 0));
         let p = ok!(mmap(0, 4 << 20, RW, ANON, -1, 0));
-        err!(libc::ENOMEM, mremap(p, 4 << 20, 32 << 20, libc::MREMAP_MAYMOVE, 0));
+        err!(
+            libc::ENOMEM,
+            mremap(p, 4 << 20, 32 << 20, libc::MREMAP_MAYMOVE, 0)
+        );
         ok!(libc::munmap(p.cast(), 4 << 20));
     });
 }
 
 unsafe fn rlimit_data() {
     in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 4 << 20, rlim_max: 4 << 20 };
+        let limit = libc::rlimit {
+            rlim_cur: 4 << 20,
+            rlim_max: 4 << 20,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_DATA, &limit));
         // Private writable memory counts; read-only memory does not.
         err!(libc::ENOMEM, mmap(0, 32 << 20, RW, ANON, -1, 0));
@@ -883,7 +1140,10 @@ unsafe fn rlimit_stack_growth() {
     let _ = exe;
     // With a small stack limit deep recursion ends in SIGSEGV.
     let pid = fork(|| {
-        let limit = libc::rlimit { rlim_cur: 256 << 10, rlim_max: 256 << 10 };
+        let limit = libc::rlimit {
+            rlim_cur: 256 << 10,
+            rlim_max: 256 << 10,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_STACK, &limit));
         eat_stack(1 << 20);
     });
@@ -894,13 +1154,21 @@ unsafe fn rlimit_stack_growth() {
 fn eat_stack(bytes: usize) -> u8 {
     let block = [1u8; 8192];
     std::hint::black_box(&block);
-    if bytes <= 8192 { block[0] } else { eat_stack(bytes - 8192).wrapping_add(block[5]) }
+    if bytes <= 8192 {
+        block[0]
+    } else {
+        eat_stack(bytes - 8192).wrapping_add(block[5])
+    }
 }
 
 unsafe fn stack_grows_down() {
     // 4 MiB of the 8 MiB limit.
     std::hint::black_box(eat_stack(4 << 20));
-    let line = read_text("/proc/self/maps").lines().find(|l| l.ends_with("[stack]")).map(str::to_owned).unwrap_or_default();
+    let line = read_text("/proc/self/maps")
+        .lines()
+        .find(|l| l.ends_with("[stack]"))
+        .map(str::to_owned)
+        .unwrap_or_default();
     check!(line.contains("rw-p"), "{line}");
 }
 
@@ -924,7 +1192,14 @@ unsafe fn big_sparse_mapping() {
         eq!(*p.add(i << 30), i as u8);
     }
     ok!(libc::munmap(p.cast(), len));
-    let q = ok!(mmap(0, 1 << 40, libc::PROT_NONE, ANON | libc::MAP_NORESERVE, -1, 0));
+    let q = ok!(mmap(
+        0,
+        1 << 40,
+        libc::PROT_NONE,
+        ANON | libc::MAP_NORESERVE,
+        -1,
+        0
+    ));
     ok!(libc::mprotect(q.add(1 << 30).cast(), PAGE, RW));
     *q.add(1 << 30) = 1;
     ok!(libc::munmap(q.cast(), 1 << 40));
@@ -935,7 +1210,11 @@ unsafe fn many_mappings() {
     let n = 2000;
     let p = ok!(mmap(0, n * PAGE, RW, ANON, -1, 0));
     for i in (0..n).step_by(2) {
-        ok!(libc::mprotect(p.add(i * PAGE).cast(), PAGE, libc::PROT_READ));
+        ok!(libc::mprotect(
+            p.add(i * PAGE).cast(),
+            PAGE,
+            libc::PROT_READ
+        ));
     }
     let lines = read_text("/proc/self/maps").lines().count();
     check!(lines >= n, "{lines}");
@@ -947,18 +1226,41 @@ unsafe fn populate() {
     let p = ok!(mmap(0, 16 * PAGE, RW, ANON | libc::MAP_POPULATE, -1, 0));
     eq!(*p.add(15 * PAGE), 0);
     ok!(mmap(0, PAGE, RW, ANON | libc::MAP_LOCKED, -1, 0));
-    ok!(mmap(0, 64 * PAGE, RW, ANON | libc::MAP_STACK | libc::MAP_NORESERVE, -1, 0));
+    ok!(mmap(
+        0,
+        64 * PAGE,
+        RW,
+        ANON | libc::MAP_STACK | libc::MAP_NORESERVE,
+        -1,
+        0
+    ));
     write_file("f", &[3; 4 * PAGE]);
     let fd = open("f", libc::O_RDONLY);
-    let q = ok!(mmap(0, 4 * PAGE, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_POPULATE, fd, 0));
+    let q = ok!(mmap(
+        0,
+        4 * PAGE,
+        libc::PROT_READ,
+        libc::MAP_PRIVATE | libc::MAP_POPULATE,
+        fd,
+        0
+    ));
     eq!(*q.add(PAGE), 3);
 }
 
 unsafe fn huge_addresses() {
     // The top of user space and what lies beyond.
-    err!(libc::ENOMEM, mmap(0x7fff_ffff_f000, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0));
-    err!(libc::ENOMEM, mmap(0x8000_0000_0000, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0));
-    err!(libc::ENOMEM, mmap(usize::MAX & !0xfff, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0));
+    err!(
+        libc::ENOMEM,
+        mmap(0x7fff_ffff_f000, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0)
+    );
+    err!(
+        libc::ENOMEM,
+        mmap(0x8000_0000_0000, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0)
+    );
+    err!(
+        libc::ENOMEM,
+        mmap(usize::MAX & !0xfff, PAGE, RW, ANON | libc::MAP_FIXED, -1, 0)
+    );
     // A high address in the usual range of mappings.
     let near = anon(PAGE) as usize;
     check!(near > 1 << 32);
@@ -972,7 +1274,10 @@ unsafe fn fork_keeps_mappings() {
         eq!(store_fault(p, 1), libc::SIGSEGV);
         eq!(store_fault(p.add(PAGE), 1), 0);
         let after = read_text("/proc/self/maps").lines().count();
-        check!(after.abs_diff(before) <= 1, "{before} mappings, {after} in the child");
+        check!(
+            after.abs_diff(before) <= 1,
+            "{before} mappings, {after} in the child"
+        );
         ok!(libc::munmap(p.cast(), 2 * PAGE));
     });
     *p.add(PAGE) = 1;
@@ -1024,7 +1329,10 @@ unsafe fn efault_on_syscalls() {
     err!(libc::EFAULT, sys!(libc::SYS_pipe, p));
     err!(libc::EFAULT, sys!(libc::SYS_open, p, 0));
     err!(libc::EFAULT, sys!(libc::SYS_getcwd, p, 100));
-    err!(libc::EFAULT, sys!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, p));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, p)
+    );
     err!(libc::EFAULT, sys!(libc::SYS_poll, p, 1, 0));
     // A read-only page is as good for output as none.
     let q = mmap(0, PAGE, libc::PROT_READ, ANON, -1, 0);
@@ -1033,7 +1341,10 @@ unsafe fn efault_on_syscalls() {
     let z = mmap(0, PAGE, libc::PROT_NONE, ANON, -1, 0);
     err!(libc::EFAULT, libc::write(w, z.cast(), 1));
     // Kernel addresses.
-    err!(libc::EFAULT, libc::write(w, 0xffff_8880_0000_0000u64 as *const _, 1));
+    err!(
+        libc::EFAULT,
+        libc::write(w, 0xffff_8880_0000_0000u64 as *const _, 1)
+    );
     err!(libc::EFAULT, libc::write(w, (1u64 << 47) as *const _, 1));
 }
 
@@ -1054,7 +1365,10 @@ unsafe fn partial_copy_at_boundary() {
     *p.add(PAGE - 1) = 0;
     ok!(libc::access(p.add(PAGE - 2).cast(), libc::F_OK));
     *p.add(PAGE - 1) = b'/';
-    err!(libc::EFAULT, libc::access(p.add(PAGE - 2).cast(), libc::F_OK));
+    err!(
+        libc::EFAULT,
+        libc::access(p.add(PAGE - 2).cast(), libc::F_OK)
+    );
 }
 
 unsafe fn process_vm_readv_writev() {
@@ -1070,17 +1384,44 @@ unsafe fn process_vm_readv_writev() {
     });
     read_some(r, 1);
     let mut b = [0u8; 1];
-    let local = libc::iovec { iov_base: b.as_mut_ptr().cast(), iov_len: 1 };
-    let remote = libc::iovec { iov_base: p.cast(), iov_len: 1 };
-    eq!(ok!(libc::process_vm_readv(pid, &local, 1, &remote, 1, 0)), 1);
+    let local = libc::iovec {
+        iov_base: b.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    let remote = libc::iovec {
+        iov_base: p.cast(),
+        iov_len: 1,
+    };
+    eq!(
+        ok!(libc::process_vm_readv(pid, &local, 1, &remote, 1, 0)),
+        1
+    );
     eq!(b[0], 66);
     b[0] = 77;
-    let remote = libc::iovec { iov_base: p.add(1).cast(), iov_len: 1 };
-    eq!(ok!(libc::process_vm_writev(pid, &local, 1, &remote, 1, 0)), 1);
-    let remote = libc::iovec { iov_base: 8 as *mut _, iov_len: 1 };
-    err!(libc::EFAULT, libc::process_vm_readv(pid, &local, 1, &remote, 1, 0));
-    err!(libc::EINVAL, libc::process_vm_readv(pid, &local, 1, &remote, 1, 1));
-    err!(libc::ESRCH, libc::process_vm_readv(0x3f_ffff, &local, 1, &remote, 1, 0));
+    let remote = libc::iovec {
+        iov_base: p.add(1).cast(),
+        iov_len: 1,
+    };
+    eq!(
+        ok!(libc::process_vm_writev(pid, &local, 1, &remote, 1, 0)),
+        1
+    );
+    let remote = libc::iovec {
+        iov_base: 8 as *mut _,
+        iov_len: 1,
+    };
+    err!(
+        libc::EFAULT,
+        libc::process_vm_readv(pid, &local, 1, &remote, 1, 0)
+    );
+    err!(
+        libc::EINVAL,
+        libc::process_vm_readv(pid, &local, 1, &remote, 1, 1)
+    );
+    err!(
+        libc::ESRCH,
+        libc::process_vm_readv(0x3f_ffff, &local, 1, &remote, 1, 0)
+    );
     write_all(w2, b"x");
     wait_ok(pid);
 }
@@ -1104,9 +1445,11 @@ unsafe fn proc_self_mem() {
 unsafe fn proc_pid_mem_of_child() {
     let p = anon(PAGE);
     *p = 1;
-    let pid = fork(|| loop {
-        *p = 2;
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            *p = 2;
+            libc::pause();
+        }
     });
     wait_state(pid, "S");
     let fd = open(&format!("/proc/{pid}/mem"), libc::O_RDONLY);
@@ -1153,7 +1496,10 @@ unsafe fn map_shared_validate() {
     write_file("f", &[0; PAGE]);
     let fd = open("f", libc::O_RDWR);
     ok!(mmap(0, PAGE, RW, VALIDATE, fd, 0));
-    err!(libc::EOPNOTSUPP, mmap(0, PAGE, RW, VALIDATE | 0x20_0000, fd, 0));
+    err!(
+        libc::EOPNOTSUPP,
+        mmap(0, PAGE, RW, VALIDATE | 0x20_0000, fd, 0)
+    );
     // MAP_SHARED ignores unknown flags.
     ok!(mmap(0, PAGE, RW, libc::MAP_SHARED | 0x20_0000, fd, 0));
 }
@@ -1203,16 +1549,37 @@ unsafe fn mseal_or_enosys() {
 
 unsafe fn mprotect_stack_guard() {
     // A guard page in the middle of an allocation, as thread libraries make.
-    let p = ok!(mmap(0, 16 * PAGE, libc::PROT_NONE, ANON | libc::MAP_STACK, -1, 0));
+    let p = ok!(mmap(
+        0,
+        16 * PAGE,
+        libc::PROT_NONE,
+        ANON | libc::MAP_STACK,
+        -1,
+        0
+    ));
     ok!(libc::mprotect(p.add(PAGE).cast(), 15 * PAGE, RW));
     eq!(store_fault(p, 1), libc::SIGSEGV);
     eq!(store_fault(p.add(PAGE), 1), 0);
 }
 
 unsafe fn read_implies_no_exec() {
-    let p = mmap(0x7200_0000, PAGE, libc::PROT_READ, ANON | libc::MAP_FIXED, -1, 0) as usize;
+    let p = mmap(
+        0x7200_0000,
+        PAGE,
+        libc::PROT_READ,
+        ANON | libc::MAP_FIXED,
+        -1,
+        0,
+    ) as usize;
     eq!(perms(p).as_deref(), Some("r--p"));
-    let w = mmap(0x7200_0000, PAGE, libc::PROT_WRITE, ANON | libc::MAP_FIXED, -1, 0) as usize;
+    let w = mmap(
+        0x7200_0000,
+        PAGE,
+        libc::PROT_WRITE,
+        ANON | libc::MAP_FIXED,
+        -1,
+        0,
+    ) as usize;
     eq!(perms(w).as_deref(), Some("-w-p"));
     // On x86 write access implies read access.
     eq!(load_fault(w as *const u8), 0);

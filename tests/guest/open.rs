@@ -135,7 +135,10 @@ unsafe fn creat_and_mode() {
     eq!(stat("ro").st_mode & 0o7777, 0o400);
     let _ = again;
     let st = stat("f");
-    eq!((st.st_nlink, st.st_size, st.st_uid, st.st_gid), (1, 1, libc::geteuid(), libc::getegid()));
+    eq!(
+        (st.st_nlink, st.st_size, st.st_uid, st.st_gid),
+        (1, 1, libc::geteuid(), libc::getegid())
+    );
     // Special bits may be given.
     open_mode("s", CREATE, 0o4755);
     eq!(stat("s").st_mode & 0o7777, 0o4755);
@@ -179,7 +182,9 @@ unsafe fn open_readonly_truncate() {
     eq!(stat("f").st_size, 0);
     write_file("g", b"content");
     ok!(libc::chmod(c("g").as_ptr(), 0o444));
-    as_user(1000, || err!(libc::EACCES, try_open("g", libc::O_RDONLY | libc::O_TRUNC)));
+    as_user(1000, || {
+        err!(libc::EACCES, try_open("g", libc::O_RDONLY | libc::O_TRUNC))
+    });
     eq!(stat("g").st_size, 7);
 }
 
@@ -238,7 +243,10 @@ unsafe fn nofollow() {
     write_file("d/f", b"");
     symlink("d", "ld");
     open("ld/f", libc::O_NOFOLLOW);
-    err!(libc::ENOTDIR, try_open("ld", libc::O_NOFOLLOW | libc::O_DIRECTORY));
+    err!(
+        libc::ENOTDIR,
+        try_open("ld", libc::O_NOFOLLOW | libc::O_DIRECTORY)
+    );
 }
 
 unsafe fn o_path() {
@@ -253,7 +261,10 @@ unsafe fn o_path() {
     let mut st: libc::stat = std::mem::zeroed();
     ok!(libc::fstat(fd, &mut st));
     eq!(st.st_size, 4);
-    eq!(ok!(libc::fcntl(fd, libc::F_GETFL)) & libc::O_PATH, libc::O_PATH);
+    eq!(
+        ok!(libc::fcntl(fd, libc::F_GETFL)) & libc::O_PATH,
+        libc::O_PATH
+    );
     let dup = ok!(libc::dup(fd));
     ok!(libc::close(dup));
     // Reopened for reading through /proc.
@@ -292,9 +303,15 @@ unsafe fn tmpfile() {
     ok!(libc::fstat(fd, &mut st));
     eq!((st.st_nlink, st.st_size), (0, 6));
     eq!(std::fs::read_dir(".").map(|d| d.count()).unwrap_or(9), 0);
-    err!(libc::EINVAL, libc::open(c".".as_ptr(), libc::O_TMPFILE | libc::O_RDONLY, 0o600));
+    err!(
+        libc::EINVAL,
+        libc::open(c".".as_ptr(), libc::O_TMPFILE | libc::O_RDONLY, 0o600)
+    );
     write_file("f", b"");
-    err!(libc::ENOTDIR, libc::open(c("f").as_ptr(), libc::O_TMPFILE | libc::O_RDWR, 0o600));
+    err!(
+        libc::ENOTDIR,
+        libc::open(c("f").as_ptr(), libc::O_TMPFILE | libc::O_RDWR, 0o600)
+    );
 }
 
 unsafe fn tmpfile_linkat() {
@@ -304,14 +321,43 @@ unsafe fn tmpfile_linkat() {
     }
     write_all(fd, b"now seen");
     let path = c(&format!("/proc/self/fd/{fd}"));
-    ok!(libc::linkat(libc::AT_FDCWD, path.as_ptr(), libc::AT_FDCWD, c("seen").as_ptr(), libc::AT_SYMLINK_FOLLOW));
+    ok!(libc::linkat(
+        libc::AT_FDCWD,
+        path.as_ptr(),
+        libc::AT_FDCWD,
+        c("seen").as_ptr(),
+        libc::AT_SYMLINK_FOLLOW
+    ));
     eq!(read_file("seen"), b"now seen");
     // With O_EXCL it can never be linked.
-    let fd = ok!(libc::open(c".".as_ptr(), libc::O_TMPFILE | libc::O_RDWR | libc::O_EXCL, 0o600));
+    let fd = ok!(libc::open(
+        c".".as_ptr(),
+        libc::O_TMPFILE | libc::O_RDWR | libc::O_EXCL,
+        0o600
+    ));
     let path = c(&format!("/proc/self/fd/{fd}"));
-    err!(libc::ENOENT, libc::linkat(libc::AT_FDCWD, path.as_ptr(), libc::AT_FDCWD, c("no").as_ptr(), libc::AT_SYMLINK_FOLLOW));
-    let fd = ok!(libc::open(c".".as_ptr(), libc::O_TMPFILE | libc::O_RDWR, 0o600));
-    ok!(libc::linkat(fd, c"".as_ptr(), libc::AT_FDCWD, c("empty").as_ptr(), libc::AT_EMPTY_PATH));
+    err!(
+        libc::ENOENT,
+        libc::linkat(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_FDCWD,
+            c("no").as_ptr(),
+            libc::AT_SYMLINK_FOLLOW
+        )
+    );
+    let fd = ok!(libc::open(
+        c".".as_ptr(),
+        libc::O_TMPFILE | libc::O_RDWR,
+        0o600
+    ));
+    ok!(libc::linkat(
+        fd,
+        c"".as_ptr(),
+        libc::AT_FDCWD,
+        c("empty").as_ptr(),
+        libc::AT_EMPTY_PATH
+    ));
     check!(exists("empty"));
 }
 
@@ -341,10 +387,17 @@ unsafe fn access_modes() {
 }
 
 unsafe fn open_flags_reported() {
-    let fd = open("f", CREATE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let fd = open(
+        "f",
+        CREATE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_CLOEXEC,
+    );
     let flags = ok!(libc::fcntl(fd, libc::F_GETFL));
-    let known = libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_CREAT | libc::O_CLOEXEC;
-    eq!(flags & known, libc::O_RDWR | libc::O_APPEND | libc::O_NONBLOCK);
+    let known =
+        libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_CREAT | libc::O_CLOEXEC;
+    eq!(
+        flags & known,
+        libc::O_RDWR | libc::O_APPEND | libc::O_NONBLOCK
+    );
     ok!(libc::fcntl(fd, libc::F_SETFL, 0));
     eq!(ok!(libc::fcntl(fd, libc::F_GETFL)) & known, libc::O_RDWR);
     eq!(ok!(libc::fcntl(fd, libc::F_GETFD)), libc::FD_CLOEXEC);
@@ -365,7 +418,10 @@ unsafe fn lowest_fd() {
 
 unsafe fn fd_limit() {
     in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 20, rlim_max: 20 };
+        let limit = libc::rlimit {
+            rlim_cur: 20,
+            rlim_max: 20,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit));
         let mut last = 0;
         loop {
@@ -381,7 +437,10 @@ unsafe fn fd_limit() {
         err!(libc::EINVAL, libc::fcntl(0, libc::F_DUPFD, 20));
         let mut fds = [0; 2];
         err!(libc::EMFILE, libc::pipe(fds.as_mut_ptr()));
-        err!(libc::EMFILE, libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0));
+        err!(
+            libc::EMFILE,
+            libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)
+        );
         libc::close(5);
         eq!(ok!(libc::dup(0)), 5);
     });
@@ -452,9 +511,18 @@ unsafe fn openat_relative() {
 unsafe fn openat_errors() {
     err!(libc::EBADF, libc::openat(-7, c"x".as_ptr(), libc::O_RDONLY));
     err!(libc::EBADF, libc::openat(99, c"x".as_ptr(), libc::O_RDONLY));
-    err!(libc::ENOTDIR, libc::openat(0, c"x".as_ptr(), libc::O_RDONLY));
-    err!(libc::EINVAL, libc::unlinkat(libc::AT_FDCWD, c"x".as_ptr(), 1));
-    err!(libc::EINVAL, libc::faccessat(libc::AT_FDCWD, c"x".as_ptr(), 0o10, 0));
+    err!(
+        libc::ENOTDIR,
+        libc::openat(0, c"x".as_ptr(), libc::O_RDONLY)
+    );
+    err!(
+        libc::EINVAL,
+        libc::unlinkat(libc::AT_FDCWD, c"x".as_ptr(), 1)
+    );
+    err!(
+        libc::EINVAL,
+        libc::faccessat(libc::AT_FDCWD, c"x".as_ptr(), 0o10, 0)
+    );
     // A deleted directory takes no new names.
     mkdir("gone");
     let d = open("gone", libc::O_RDONLY);
@@ -471,8 +539,18 @@ struct OpenHow {
 }
 
 unsafe fn openat2(dir: i32, path: &str, flags: i32, mode: u64, resolve: u64) -> i64 {
-    let how = OpenHow { flags: flags as u64, mode, resolve };
-    sys!(libc::SYS_openat2, dir, c(path).as_ptr(), &how as *const OpenHow, 24)
+    let how = OpenHow {
+        flags: flags as u64,
+        mode,
+        resolve,
+    };
+    sys!(
+        libc::SYS_openat2,
+        dir,
+        c(path).as_ptr(),
+        &how as *const OpenHow,
+        24
+    )
 }
 
 const NO_XDEV: u64 = 1;
@@ -523,25 +601,67 @@ unsafe fn openat2_resolve_no_symlinks() {
     symlink("f", "l");
     symlink(".", "dot");
     err!(libc::ELOOP, openat2(libc::AT_FDCWD, "l", 0, 0, NO_SYMLINKS));
-    err!(libc::ELOOP, openat2(libc::AT_FDCWD, "dot/f", 0, 0, NO_SYMLINKS));
+    err!(
+        libc::ELOOP,
+        openat2(libc::AT_FDCWD, "dot/f", 0, 0, NO_SYMLINKS)
+    );
     ok!(openat2(libc::AT_FDCWD, "f", 0, 0, NO_SYMLINKS));
-    err!(libc::ELOOP, openat2(libc::AT_FDCWD, "/proc/self/fd/0", 0, 0, NO_MAGICLINKS));
+    err!(
+        libc::ELOOP,
+        openat2(libc::AT_FDCWD, "/proc/self/fd/0", 0, 0, NO_MAGICLINKS)
+    );
     ok!(openat2(libc::AT_FDCWD, "l", 0, 0, NO_MAGICLINKS));
 }
 
 unsafe fn openat2_errors() {
     write_file("f", b"");
     err!(libc::EINVAL, openat2(libc::AT_FDCWD, "f", 0, 0o644, 0));
-    err!(libc::EINVAL, openat2(libc::AT_FDCWD, "f", CREATE, 0o10000, 0));
-    err!(libc::EINVAL, openat2(libc::AT_FDCWD, "f", 0x4000_0000, 0, 0));
+    err!(
+        libc::EINVAL,
+        openat2(libc::AT_FDCWD, "f", CREATE, 0o10000, 0)
+    );
+    err!(
+        libc::EINVAL,
+        openat2(libc::AT_FDCWD, "f", 0x4000_0000, 0, 0)
+    );
     err!(libc::EINVAL, openat2(libc::AT_FDCWD, "f", 0, 0, 0x100));
-    err!(libc::EINVAL, openat2(libc::AT_FDCWD, "f", 0, 0, BENEATH | IN_ROOT));
+    err!(
+        libc::EINVAL,
+        openat2(libc::AT_FDCWD, "f", 0, 0, BENEATH | IN_ROOT)
+    );
     let how = [0u64; 4];
-    err!(libc::EINVAL, sys!(libc::SYS_openat2, libc::AT_FDCWD, c("f").as_ptr(), how.as_ptr(), 16));
-    ok!(sys!(libc::SYS_openat2, libc::AT_FDCWD, c("f").as_ptr(), how.as_ptr(), 32));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            how.as_ptr(),
+            16
+        )
+    );
+    ok!(sys!(
+        libc::SYS_openat2,
+        libc::AT_FDCWD,
+        c("f").as_ptr(),
+        how.as_ptr(),
+        32
+    ));
     let how = [0, 0, 0, 1u64];
-    err!(libc::E2BIG, sys!(libc::SYS_openat2, libc::AT_FDCWD, c("f").as_ptr(), how.as_ptr(), 32));
-    err!(libc::EFAULT, sys!(libc::SYS_openat2, libc::AT_FDCWD, c("f").as_ptr(), 8, 24));
+    err!(
+        libc::E2BIG,
+        sys!(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            how.as_ptr(),
+            32
+        )
+    );
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_openat2, libc::AT_FDCWD, c("f").as_ptr(), 8, 24)
+    );
 }
 
 unsafe fn trailing_slash() {
@@ -560,7 +680,10 @@ unsafe fn trailing_slash() {
     ok!(libc::rmdir(c("n/").as_ptr()));
     err!(libc::ENOTDIR, libc::unlink(c("f/").as_ptr()));
     err!(libc::ENOTDIR, libc::unlink(c("ld/").as_ptr()));
-    err!(libc::ENOENT, libc::symlink(c("x").as_ptr(), c("nl/").as_ptr()));
+    err!(
+        libc::ENOENT,
+        libc::symlink(c("x").as_ptr(), c("nl/").as_ptr())
+    );
     err!(libc::ENOTDIR, rename("f/", "g"));
     ok!(rename("d/", "e/"));
     err!(libc::ENOTDIR, libc::access(c("f/").as_ptr(), libc::F_OK));
@@ -572,8 +695,14 @@ unsafe fn dot_and_dotdot() {
     write_file("a/f", b"");
     check!(exists("a/./b/../f"));
     check!(exists("./a/b/.././b/../../a/f"));
-    err!(libc::ENOENT, libc::access(c("a/none/../f").as_ptr(), libc::F_OK));
-    err!(libc::ENOTDIR, libc::access(c("a/f/..").as_ptr(), libc::F_OK));
+    err!(
+        libc::ENOENT,
+        libc::access(c("a/none/../f").as_ptr(), libc::F_OK)
+    );
+    err!(
+        libc::ENOTDIR,
+        libc::access(c("a/f/..").as_ptr(), libc::F_OK)
+    );
     check!(exists("/../../.."));
     eq!(stat("/..").st_ino, stat("/").st_ino);
     eq!(stat("a/b/..").st_ino, stat("a").st_ino);
@@ -592,7 +721,12 @@ unsafe fn empty_path() {
     let mut st: libc::stat = std::mem::zeroed();
     err!(libc::ENOENT, libc::stat(c("").as_ptr(), &mut st));
     err!(libc::ENOENT, rename("", "x"));
-    ok!(libc::fstatat(libc::AT_FDCWD, c("").as_ptr(), &mut st, libc::AT_EMPTY_PATH));
+    ok!(libc::fstatat(
+        libc::AT_FDCWD,
+        c("").as_ptr(),
+        &mut st,
+        libc::AT_EMPTY_PATH
+    ));
     eq!(st.st_ino, stat(".").st_ino);
 }
 
@@ -601,13 +735,22 @@ unsafe fn long_names() {
     write_file(&max, b"x");
     eq!(stat(&max).st_size, 1);
     err!(libc::ENAMETOOLONG, try_open(&"n".repeat(256), CREATE));
-    err!(libc::ENAMETOOLONG, libc::mkdir(c(&"n".repeat(256)).as_ptr(), 0o755));
-    err!(libc::ENAMETOOLONG, libc::access(c(&"n".repeat(256)).as_ptr(), libc::F_OK));
+    err!(
+        libc::ENAMETOOLONG,
+        libc::mkdir(c(&"n".repeat(256)).as_ptr(), 0o755)
+    );
+    err!(
+        libc::ENAMETOOLONG,
+        libc::access(c(&"n".repeat(256)).as_ptr(), libc::F_OK)
+    );
     // Paths: 4095 bytes work, 4096 do not.
     let path = format!("{}{}", "./".repeat(1920), max);
     eq!(path.len(), 4095);
     eq!(stat(&path).st_size, 1);
-    err!(libc::ENAMETOOLONG, try_open(&format!("/{path}"), libc::O_RDONLY));
+    err!(
+        libc::ENAMETOOLONG,
+        try_open(&format!("/{path}"), libc::O_RDONLY)
+    );
     // A deep tree beyond PATH_MAX by steps.
     let step = "d".repeat(200);
     for _ in 0..25 {
@@ -629,9 +772,15 @@ unsafe fn symlink_basic() {
     let st = lstat("l");
     eq!(st.st_mode, libc::S_IFLNK | 0o777);
     eq!(st.st_size, 26);
-    err!(libc::EEXIST, libc::symlink(c("x").as_ptr(), c("l").as_ptr()));
+    err!(
+        libc::EEXIST,
+        libc::symlink(c("x").as_ptr(), c("l").as_ptr())
+    );
     err!(libc::ENOENT, libc::symlink(c("").as_ptr(), c("m").as_ptr()));
-    err!(libc::ENAMETOOLONG, libc::symlink(c(&"x".repeat(4096)).as_ptr(), c("m").as_ptr()));
+    err!(
+        libc::ENAMETOOLONG,
+        libc::symlink(c(&"x".repeat(4096)).as_ptr(), c("m").as_ptr())
+    );
     write_file("f", b"yes");
     mkdir("d");
     symlink("../f", "d/up");
@@ -681,14 +830,29 @@ unsafe fn symlink_chain_limit() {
 unsafe fn readlink_calls() {
     symlink("0123456789", "l");
     let mut b = [b'.'; 20];
-    eq!(libc::readlink(c("l").as_ptr(), b.as_mut_ptr().cast(), 20), 10);
+    eq!(
+        libc::readlink(c("l").as_ptr(), b.as_mut_ptr().cast(), 20),
+        10
+    );
     eq!(&b[..11], b"0123456789.");
     eq!(libc::readlink(c("l").as_ptr(), b.as_mut_ptr().cast(), 4), 4);
-    err!(libc::EINVAL, libc::readlink(c("l").as_ptr(), b.as_mut_ptr().cast(), 0));
+    err!(
+        libc::EINVAL,
+        libc::readlink(c("l").as_ptr(), b.as_mut_ptr().cast(), 0)
+    );
     write_file("f", b"");
-    err!(libc::EINVAL, libc::readlink(c("f").as_ptr(), b.as_mut_ptr().cast(), 20));
-    err!(libc::ENOENT, libc::readlink(c("x").as_ptr(), b.as_mut_ptr().cast(), 20));
-    err!(libc::EFAULT, libc::readlink(c("l").as_ptr(), 8 as *mut _, 20));
+    err!(
+        libc::EINVAL,
+        libc::readlink(c("f").as_ptr(), b.as_mut_ptr().cast(), 20)
+    );
+    err!(
+        libc::ENOENT,
+        libc::readlink(c("x").as_ptr(), b.as_mut_ptr().cast(), 20)
+    );
+    err!(
+        libc::EFAULT,
+        libc::readlink(c("l").as_ptr(), 8 as *mut _, 20)
+    );
 }
 
 unsafe fn link_basic() {
@@ -717,14 +881,32 @@ unsafe fn link_errors() {
     err!(libc::EPERM, link("d", "e"));
     err!(libc::ENOTDIR, link("a", "a/x"));
     err!(libc::EXDEV, link("a", "/dev/shm/x"));
-    err!(libc::EINVAL, libc::linkat(libc::AT_FDCWD, c("a").as_ptr(), libc::AT_FDCWD, c("z").as_ptr(), 1));
+    err!(
+        libc::EINVAL,
+        libc::linkat(
+            libc::AT_FDCWD,
+            c("a").as_ptr(),
+            libc::AT_FDCWD,
+            c("z").as_ptr(),
+            1
+        )
+    );
 }
 
 unsafe fn link_symlink_itself() {
     symlink("target", "l");
     ok!(libc::link(c("l").as_ptr(), c("m").as_ptr()));
     eq!(lstat("m").st_ino, lstat("l").st_ino);
-    err!(libc::ENOENT, libc::linkat(libc::AT_FDCWD, c("l").as_ptr(), libc::AT_FDCWD, c("n").as_ptr(), libc::AT_SYMLINK_FOLLOW));
+    err!(
+        libc::ENOENT,
+        libc::linkat(
+            libc::AT_FDCWD,
+            c("l").as_ptr(),
+            libc::AT_FDCWD,
+            c("n").as_ptr(),
+            libc::AT_SYMLINK_FOLLOW
+        )
+    );
 }
 
 unsafe fn unlink_open_file() {
@@ -754,7 +936,10 @@ unsafe fn unlink_errors() {
     err!(libc::EISDIR, libc::unlink(c("d").as_ptr()));
     err!(libc::ENOENT, libc::unlink(c("x").as_ptr()));
     write_file("f", b"");
-    err!(libc::ENOTDIR, libc::unlinkat(libc::AT_FDCWD, c("f").as_ptr(), libc::AT_REMOVEDIR));
+    err!(
+        libc::ENOTDIR,
+        libc::unlinkat(libc::AT_FDCWD, c("f").as_ptr(), libc::AT_REMOVEDIR)
+    );
     err!(libc::EISDIR, libc::unlink(c("/").as_ptr()));
     write_file("d/f", b"");
     as_user(1000, || err!(libc::EACCES, libc::unlink(c("d/f").as_ptr())));
@@ -851,14 +1036,40 @@ unsafe fn rename_errors() {
     err!(libc::EXDEV, rename("f", "/proc/x"));
     err!(libc::EBUSY, rename("/", "x"));
     err!(libc::ENOTDIR, rename("f", "f/x"));
-    err!(libc::EINVAL, libc::renameat2(libc::AT_FDCWD, c("f").as_ptr(), libc::AT_FDCWD, c("g").as_ptr(), 0x100));
-    err!(libc::EINVAL, libc::renameat2(libc::AT_FDCWD, c("f").as_ptr(), libc::AT_FDCWD, c("g").as_ptr(), 3));
+    err!(
+        libc::EINVAL,
+        libc::renameat2(
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            libc::AT_FDCWD,
+            c("g").as_ptr(),
+            0x100
+        )
+    );
+    err!(
+        libc::EINVAL,
+        libc::renameat2(
+            libc::AT_FDCWD,
+            c("f").as_ptr(),
+            libc::AT_FDCWD,
+            c("g").as_ptr(),
+            3
+        )
+    );
 }
 
 unsafe fn rename_noreplace() {
     write_file("a", b"a");
     write_file("b", b"b");
-    let call = |a: &str, b: &str| libc::renameat2(libc::AT_FDCWD, c(a).as_ptr(), libc::AT_FDCWD, c(b).as_ptr(), libc::RENAME_NOREPLACE);
+    let call = |a: &str, b: &str| {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            c(a).as_ptr(),
+            libc::AT_FDCWD,
+            c(b).as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
     err!(libc::EEXIST, call("a", "b"));
     eq!(read_file("b"), b"b");
     ok!(call("a", "d"));
@@ -869,7 +1080,15 @@ unsafe fn rename_exchange() {
     write_file("a", b"a");
     mkdir("d");
     write_file("d/x", b"");
-    let call = |a: &str, b: &str| libc::renameat2(libc::AT_FDCWD, c(a).as_ptr(), libc::AT_FDCWD, c(b).as_ptr(), libc::RENAME_EXCHANGE);
+    let call = |a: &str, b: &str| {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            c(a).as_ptr(),
+            libc::AT_FDCWD,
+            c(b).as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
     let r = call("a", "d");
     if r == -1 && errno() == libc::EINVAL {
         skip("no RENAME_EXCHANGE on this file system");
@@ -959,11 +1178,21 @@ unsafe fn mknod_kinds() {
     eq!(stat("fifo").st_mode, libc::S_IFIFO | 0o644);
     ok!(libc::mknod(c("sock").as_ptr(), libc::S_IFSOCK | 0o644, 0));
     eq!(stat("sock").st_mode & libc::S_IFMT, libc::S_IFSOCK);
-    err!(libc::EEXIST, libc::mknod(c("reg").as_ptr(), libc::S_IFREG | 0o600, 0));
-    err!(libc::EPERM, libc::mknod(c("dir").as_ptr(), libc::S_IFDIR | 0o600, 0));
+    err!(
+        libc::EEXIST,
+        libc::mknod(c("reg").as_ptr(), libc::S_IFREG | 0o600, 0)
+    );
+    err!(
+        libc::EPERM,
+        libc::mknod(c("dir").as_ptr(), libc::S_IFDIR | 0o600, 0)
+    );
     err!(libc::EINVAL, libc::mknod(c("bad").as_ptr(), 0o150000, 0));
     as_user(1000, || {
-        let r = libc::mknod(c("dev").as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(1, 3));
+        let r = libc::mknod(
+            c("dev").as_ptr(),
+            libc::S_IFCHR | 0o600,
+            libc::makedev(1, 3),
+        );
         check!(r == -1 && (errno() == libc::EPERM || errno() == libc::EACCES));
     });
 }
@@ -988,7 +1217,17 @@ unsafe fn dev_files() {
     eq!(st.st_mode & libc::S_IFMT, libc::S_IFCHR);
     eq!((libc::major(st.st_rdev), libc::minor(st.st_rdev)), (1, 3));
     eq!(stat("/dev/zero").st_rdev, libc::makedev(1, 5));
-    err!(libc::ENODEV, libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, null, 0));
+    err!(
+        libc::ENODEV,
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            null,
+            0
+        )
+    );
     check!(exists("/dev/fd/0"));
     let st = stat("/dev/tty");
     eq!((libc::major(st.st_rdev), libc::minor(st.st_rdev)), (5, 0));
@@ -1027,7 +1266,10 @@ unsafe fn o_excl_symlink() {
 
 unsafe fn open_fifo_nonblock() {
     ok!(libc::mkfifo(c("p").as_ptr(), 0o644));
-    err!(libc::ENXIO, try_open("p", libc::O_WRONLY | libc::O_NONBLOCK));
+    err!(
+        libc::ENXIO,
+        try_open("p", libc::O_WRONLY | libc::O_NONBLOCK)
+    );
     let r = open("p", libc::O_RDONLY | libc::O_NONBLOCK);
     let w = open("p", libc::O_WRONLY | libc::O_NONBLOCK);
     write_all(w, b"hi");
@@ -1050,20 +1292,32 @@ unsafe fn noatime_and_direct_flags() {
     open("f", libc::O_RDWR | libc::O_DSYNC);
     let d = try_open("f", libc::O_RDONLY | libc::O_DIRECT);
     check!(d >= 0 || errno() == libc::EINVAL);
-    as_user(1000, || err!(libc::EPERM, try_open("f", libc::O_RDONLY | libc::O_NOATIME)));
+    as_user(1000, || {
+        err!(libc::EPERM, try_open("f", libc::O_RDONLY | libc::O_NOATIME))
+    });
 }
 
 unsafe fn name_bytes() {
     // Any byte but '/' and NUL.
-    let names: Vec<std::ffi::CString> = [&b"\xff\xfe"[..], b"a b", b"new\nline", b"-", b"\x01", b"..."]
-        .iter()
-        .map(|n| std::ffi::CString::new(*n).unwrap_or_default())
-        .collect();
+    let names: Vec<std::ffi::CString> = [
+        &b"\xff\xfe"[..],
+        b"a b",
+        b"new\nline",
+        b"-",
+        b"\x01",
+        b"...",
+    ]
+    .iter()
+    .map(|n| std::ffi::CString::new(*n).unwrap_or_default())
+    .collect();
     for n in &names {
         let fd = ok!(libc::open(n.as_ptr(), CREATE, 0o644));
         libc::close(fd);
     }
-    eq!(std::fs::read_dir(".").map(|d| d.count()).unwrap_or(0), names.len());
+    eq!(
+        std::fs::read_dir(".").map(|d| d.count()).unwrap_or(0),
+        names.len()
+    );
 }
 
 unsafe fn negative_then_create() {

@@ -74,7 +74,10 @@ unsafe fn pipe_basic() {
 unsafe fn pipe2_flags() {
     let (r, w) = pipe2(libc::O_CLOEXEC | libc::O_NONBLOCK);
     eq!(ok!(libc::fcntl(r, libc::F_GETFD)), libc::FD_CLOEXEC);
-    eq!(ok!(libc::fcntl(w, libc::F_GETFL)), libc::O_WRONLY | libc::O_NONBLOCK);
+    eq!(
+        ok!(libc::fcntl(w, libc::F_GETFL)),
+        libc::O_WRONLY | libc::O_NONBLOCK
+    );
     let mut b = [0u8; 1];
     err!(libc::EAGAIN, libc::read(r, b.as_mut_ptr().cast(), 1));
     let mut fds = [0; 2];
@@ -146,7 +149,10 @@ unsafe fn pipe_atomic_writes() {
             break;
         }
         eq!(part.len(), 4096);
-        check!(part.iter().all(|b| *b == part[0]), "an atomic write was torn");
+        check!(
+            part.iter().all(|b| *b == part[0]),
+            "an atomic write was torn"
+        );
         blocks += 1;
     }
     eq!(blocks, 400);
@@ -177,7 +183,10 @@ unsafe fn pipe_resize() {
     let (_r, w) = pipe();
     eq!(ok!(libc::fcntl(w, libc::F_SETPIPE_SZ, 1)), 4096);
     err!(libc::EINVAL, libc::fcntl(w, libc::F_SETPIPE_SZ, u32::MAX));
-    err!(libc::EBADF, libc::fcntl(open("f", libc::O_CREAT | libc::O_RDWR), libc::F_GETPIPE_SZ));
+    err!(
+        libc::EBADF,
+        libc::fcntl(open("f", libc::O_CREAT | libc::O_RDWR), libc::F_GETPIPE_SZ)
+    );
     in_child(|| {
         ok!(libc::setresuid(1000, 1000, 1000));
         err!(libc::EPERM, libc::fcntl(w, libc::F_SETPIPE_SZ, 2 << 20));
@@ -297,7 +306,10 @@ unsafe fn poll_pipe_states() {
     eq!(poll_one(r, libc::POLLIN, 0), 0);
     eq!(poll_one(w, libc::POLLOUT, 0), libc::POLLOUT);
     write_all(w, b"x");
-    eq!(poll_one(r, libc::POLLIN | libc::POLLRDNORM, 0), libc::POLLIN | libc::POLLRDNORM);
+    eq!(
+        poll_one(r, libc::POLLIN | libc::POLLRDNORM, 0),
+        libc::POLLIN | libc::POLLRDNORM
+    );
     fill(w);
     eq!(poll_one(w, libc::POLLOUT, 0), 0);
 }
@@ -306,15 +318,36 @@ unsafe fn poll_many_and_errors() {
     let pipes: Vec<_> = (0..20).map(|_| pipe()).collect();
     write_all(pipes[7].1, b"x");
     write_all(pipes[13].1, b"x");
-    let mut set: Vec<libc::pollfd> = pipes.iter().map(|p| libc::pollfd { fd: p.0, events: libc::POLLIN, revents: 99 }).collect();
-    set.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 99 });
-    set.push(libc::pollfd { fd: 999, events: libc::POLLIN, revents: 0 });
+    let mut set: Vec<libc::pollfd> = pipes
+        .iter()
+        .map(|p| libc::pollfd {
+            fd: p.0,
+            events: libc::POLLIN,
+            revents: 99,
+        })
+        .collect();
+    set.push(libc::pollfd {
+        fd: -1,
+        events: libc::POLLIN,
+        revents: 99,
+    });
+    set.push(libc::pollfd {
+        fd: 999,
+        events: libc::POLLIN,
+        revents: 0,
+    });
     eq!(ok!(libc::poll(set.as_mut_ptr(), set.len() as u64, 1000)), 3);
-    eq!((set[7].revents, set[13].revents, set[0].revents), (libc::POLLIN, libc::POLLIN, 0));
+    eq!(
+        (set[7].revents, set[13].revents, set[0].revents),
+        (libc::POLLIN, libc::POLLIN, 0)
+    );
     eq!((set[20].revents, set[21].revents), (0, libc::POLLNVAL));
     err!(libc::EFAULT, libc::poll(8 as *mut _, 1, 0));
     in_child(|| {
-        let limit = libc::rlimit { rlim_cur: 10, rlim_max: 10 };
+        let limit = libc::rlimit {
+            rlim_cur: 10,
+            rlim_max: 10,
+        };
         ok!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit));
         err!(libc::EINVAL, libc::poll(set.as_mut_ptr(), 11, 0));
     });
@@ -369,19 +402,52 @@ unsafe fn ppoll_mask() {
     block(&[libc::SIGUSR1]);
     libc::raise(libc::SIGUSR1);
     let (r, _w) = pipe();
-    let mut p = libc::pollfd { fd: r, events: libc::POLLIN, revents: 0 };
-    let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+    let mut p = libc::pollfd {
+        fd: r,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let ts = libc::timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
     err!(libc::EINTR, libc::ppoll(&mut p, 1, &ts, &sigset(&[])));
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 20_000_000,
+    };
     eq!(ok!(libc::ppoll(&mut p, 1, &ts, std::ptr::null())), 0);
     // The raw call writes the remaining time back.
-    let mut ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
     p.fd = _w;
     p.events = libc::POLLOUT;
-    eq!(ok!(sys!(libc::SYS_ppoll, &mut p as *mut _, 1, &mut ts as *mut _, 0, 8)), 1);
+    eq!(
+        ok!(sys!(
+            libc::SYS_ppoll,
+            &mut p as *mut _,
+            1,
+            &mut ts as *mut _,
+            0,
+            8
+        )),
+        1
+    );
     check!(ts.tv_sec == 4);
     ts.tv_nsec = -1;
-    err!(libc::EINVAL, sys!(libc::SYS_ppoll, &mut p as *mut _, 1, &mut ts as *mut _, 0, 8));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_ppoll,
+            &mut p as *mut _,
+            1,
+            &mut ts as *mut _,
+            0,
+            8
+        )
+    );
 }
 
 unsafe fn fdset(fds: &[i32]) -> libc::fd_set {
@@ -399,7 +465,13 @@ unsafe fn select_basic() {
     let mut rd = fdset(&[r, r2]);
     let mut wr = fdset(&[w]);
     let max = r.max(r2).max(w) + 1;
-    let n = ok!(libc::select(max, &mut rd, &mut wr, std::ptr::null_mut(), std::ptr::null_mut()));
+    let n = ok!(libc::select(
+        max,
+        &mut rd,
+        &mut wr,
+        std::ptr::null_mut(),
+        std::ptr::null_mut()
+    ));
     eq!(n, 2);
     check!(libc::FD_ISSET(r, &rd) && !libc::FD_ISSET(r2, &rd) && libc::FD_ISSET(w, &wr));
 }
@@ -407,29 +479,97 @@ unsafe fn select_basic() {
 unsafe fn select_errors_and_time_left() {
     let (r, w) = pipe();
     let mut rd = fdset(&[60]);
-    err!(libc::EBADF, libc::select(61, &mut rd, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut()));
-    err!(libc::EINVAL, libc::select(-1, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut()));
-    let mut tv = libc::timeval { tv_sec: 0, tv_usec: -1 };
-    err!(libc::EINVAL, libc::select(0, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), &mut tv));
+    err!(
+        libc::EBADF,
+        libc::select(
+            61,
+            &mut rd,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut()
+        )
+    );
+    err!(
+        libc::EINVAL,
+        libc::select(
+            -1,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut()
+        )
+    );
+    let mut tv = libc::timeval {
+        tv_sec: 0,
+        tv_usec: -1,
+    };
+    err!(
+        libc::EINVAL,
+        libc::select(
+            0,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            &mut tv
+        )
+    );
     // Linux writes the time left back.
-    let mut tv = libc::timeval { tv_sec: 3, tv_usec: 0 };
+    let mut tv = libc::timeval {
+        tv_sec: 3,
+        tv_usec: 0,
+    };
     write_all(w, b"x");
     let mut rd = fdset(&[r]);
-    eq!(ok!(libc::select(r + 1, &mut rd, std::ptr::null_mut(), std::ptr::null_mut(), &mut tv)), 1);
+    eq!(
+        ok!(libc::select(
+            r + 1,
+            &mut rd,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            &mut tv
+        )),
+        1
+    );
     eq!(tv.tv_sec, 2);
     read_some(r, 1);
-    let mut tv = libc::timeval { tv_sec: 0, tv_usec: 20_000 };
+    let mut tv = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 20_000,
+    };
     let mut rd = fdset(&[r]);
-    eq!(ok!(libc::select(r + 1, &mut rd, std::ptr::null_mut(), std::ptr::null_mut(), &mut tv)), 0);
+    eq!(
+        ok!(libc::select(
+            r + 1,
+            &mut rd,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            &mut tv
+        )),
+        0
+    );
     check!(!libc::FD_ISSET(r, &rd));
     eq!((tv.tv_sec, tv.tv_usec), (0, 0));
 }
 
 unsafe fn pselect_mask() {
-    handle(libc::SIGUSR1, nothing as *const () as usize, libc::SA_RESTART);
+    handle(
+        libc::SIGUSR1,
+        nothing as *const () as usize,
+        libc::SA_RESTART,
+    );
     block(&[libc::SIGUSR1]);
     libc::raise(libc::SIGUSR1);
-    err!(libc::EINTR, libc::pselect(0, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null(), &sigset(&[])));
+    err!(
+        libc::EINTR,
+        libc::pselect(
+            0,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &sigset(&[])
+        )
+    );
     let mut now = sigset(&[]);
     libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &mut now);
     eq!(libc::sigismember(&now, libc::SIGUSR1), 1);
@@ -437,9 +577,15 @@ unsafe fn pselect_mask() {
 
 unsafe fn poll_regular_files() {
     let fd = open("f", libc::O_CREAT | libc::O_RDWR);
-    eq!(poll_one(fd, libc::POLLIN | libc::POLLOUT, 0), libc::POLLIN | libc::POLLOUT);
+    eq!(
+        poll_one(fd, libc::POLLIN | libc::POLLOUT, 0),
+        libc::POLLIN | libc::POLLOUT
+    );
     let null = open("/dev/null", libc::O_RDWR);
-    eq!(poll_one(null, libc::POLLIN | libc::POLLOUT, 0), libc::POLLIN | libc::POLLOUT);
+    eq!(
+        poll_one(null, libc::POLLIN | libc::POLLOUT, 0),
+        libc::POLLIN | libc::POLLOUT
+    );
     let dir = open(".", libc::O_RDONLY);
     eq!(poll_one(dir, libc::POLLIN, 0), libc::POLLIN);
 }
@@ -449,7 +595,10 @@ unsafe fn ep() -> i32 {
 }
 
 unsafe fn ctl(ep: i32, op: i32, fd: i32, events: i32, data: u64) -> i32 {
-    let mut ev = libc::epoll_event { events: events as u32, u64: data };
+    let mut ev = libc::epoll_event {
+        events: events as u32,
+        u64: data,
+    };
     libc::epoll_ctl(ep, op, fd, &mut ev)
 }
 
@@ -497,7 +646,13 @@ unsafe fn epoll_level_and_edge() {
     eq!(take(e, 0), [(libc::EPOLLIN, r as u64)]);
     // A modification rearms.
     eq!(take(e, 0), []);
-    ok!(ctl(e, libc::EPOLL_CTL_MOD, r, libc::EPOLLIN | libc::EPOLLET, 5));
+    ok!(ctl(
+        e,
+        libc::EPOLL_CTL_MOD,
+        r,
+        libc::EPOLLIN | libc::EPOLLET,
+        5
+    ));
     eq!(take(e, 0), [(libc::EPOLLIN, 5)]);
 }
 
@@ -509,7 +664,13 @@ unsafe fn epoll_oneshot() {
     eq!(take(e, 0).len(), 1);
     write_all(w, b"y");
     eq!(take(e, 0), []);
-    ok!(ctl(e, libc::EPOLL_CTL_MOD, r, libc::EPOLLIN | libc::EPOLLONESHOT, 1));
+    ok!(ctl(
+        e,
+        libc::EPOLL_CTL_MOD,
+        r,
+        libc::EPOLLIN | libc::EPOLLONESHOT,
+        1
+    ));
     eq!(take(e, 0).len(), 1);
     eq!(take(e, 0), []);
     // A disabled one does not report a hang-up either.
@@ -524,7 +685,13 @@ unsafe fn epoll_data_and_mod() {
     eq!(take(e, 0), [(libc::EPOLLOUT, u64::MAX)]);
     ok!(ctl(e, libc::EPOLL_CTL_MOD, w, libc::EPOLLIN, 7));
     eq!(take(e, 0), []);
-    ok!(ctl(e, libc::EPOLL_CTL_MOD, w, libc::EPOLLOUT, 0x1234_5678_9abc_def0));
+    ok!(ctl(
+        e,
+        libc::EPOLL_CTL_MOD,
+        w,
+        libc::EPOLLOUT,
+        0x1234_5678_9abc_def0
+    ));
     eq!(take(e, 0), [(libc::EPOLLOUT, 0x1234_5678_9abc_def0)]);
     let _ = r;
 }
@@ -533,23 +700,47 @@ unsafe fn epoll_errors() {
     let e = ep();
     let (r, _w) = pipe();
     add(e, r, libc::EPOLLIN);
-    err!(libc::EEXIST, ctl(e, libc::EPOLL_CTL_ADD, r, libc::EPOLLIN, 0));
-    err!(libc::ENOENT, ctl(e, libc::EPOLL_CTL_MOD, _w, libc::EPOLLIN, 0));
+    err!(
+        libc::EEXIST,
+        ctl(e, libc::EPOLL_CTL_ADD, r, libc::EPOLLIN, 0)
+    );
+    err!(
+        libc::ENOENT,
+        ctl(e, libc::EPOLL_CTL_MOD, _w, libc::EPOLLIN, 0)
+    );
     err!(libc::ENOENT, ctl(e, libc::EPOLL_CTL_DEL, _w, 0, 0));
     err!(libc::EINVAL, ctl(e, 9, r, 0, 0));
-    err!(libc::EINVAL, ctl(e, libc::EPOLL_CTL_ADD, e, libc::EPOLLIN, 0));
-    err!(libc::EBADF, ctl(e, libc::EPOLL_CTL_ADD, 99, libc::EPOLLIN, 0));
-    err!(libc::EBADF, ctl(99, libc::EPOLL_CTL_ADD, r, libc::EPOLLIN, 0));
-    err!(libc::EINVAL, ctl(r, libc::EPOLL_CTL_ADD, _w, libc::EPOLLIN, 0));
+    err!(
+        libc::EINVAL,
+        ctl(e, libc::EPOLL_CTL_ADD, e, libc::EPOLLIN, 0)
+    );
+    err!(
+        libc::EBADF,
+        ctl(e, libc::EPOLL_CTL_ADD, 99, libc::EPOLLIN, 0)
+    );
+    err!(
+        libc::EBADF,
+        ctl(99, libc::EPOLL_CTL_ADD, r, libc::EPOLLIN, 0)
+    );
+    err!(
+        libc::EINVAL,
+        ctl(r, libc::EPOLL_CTL_ADD, _w, libc::EPOLLIN, 0)
+    );
     // Regular files can't be watched.
     let f = open("f", libc::O_CREAT | libc::O_RDWR);
-    err!(libc::EPERM, ctl(e, libc::EPOLL_CTL_ADD, f, libc::EPOLLIN, 0));
+    err!(
+        libc::EPERM,
+        ctl(e, libc::EPOLL_CTL_ADD, f, libc::EPOLLIN, 0)
+    );
     let mut ev: libc::epoll_event = std::mem::zeroed();
     err!(libc::EINVAL, libc::epoll_wait(e, &mut ev, 0, 0));
     err!(libc::EINVAL, libc::epoll_wait(r, &mut ev, 1, 0));
     err!(libc::EINVAL, sys!(libc::SYS_epoll_create, 0));
     err!(libc::EINVAL, libc::epoll_create1(1));
-    err!(libc::EFAULT, sys!(libc::SYS_epoll_ctl, e, libc::EPOLL_CTL_ADD, _w, 8));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_epoll_ctl, e, libc::EPOLL_CTL_ADD, _w, 8)
+    );
 }
 
 unsafe fn epoll_nested() {
@@ -564,7 +755,10 @@ unsafe fn epoll_nested() {
     read_some(r, 1);
     eq!(take(outer, 0), []);
     // No cycles.
-    err!(libc::ELOOP, ctl(inner, libc::EPOLL_CTL_ADD, outer, libc::EPOLLIN, 0));
+    err!(
+        libc::ELOOP,
+        ctl(inner, libc::EPOLL_CTL_ADD, outer, libc::EPOLLIN, 0)
+    );
     // A sleeper on the outer one is woken through the inner one.
     let pid = fork(|| {
         sleep_ms(20);
@@ -623,7 +817,12 @@ unsafe fn epoll_maxevents_fair() {
 unsafe fn epoll_edge_new_data() {
     let e = ep();
     let mut sv = [0; 2];
-    ok!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM,
+        0,
+        sv.as_mut_ptr()
+    ));
     add(e, sv[0], libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET);
     eq!(take(e, 0), [(libc::EPOLLOUT, sv[0] as u64)]);
     eq!(take(e, 0), []);
@@ -659,14 +858,28 @@ unsafe fn epoll_exclusive_and_threads() {
     let e2 = ep();
     let (r2, _w2) = pipe();
     add(e2, r2, libc::EPOLLIN | libc::EPOLLEXCLUSIVE);
-    err!(libc::EINVAL, ctl(e2, libc::EPOLL_CTL_MOD, r2, libc::EPOLLIN, 0));
+    err!(
+        libc::EINVAL,
+        ctl(e2, libc::EPOLL_CTL_MOD, r2, libc::EPOLLIN, 0)
+    );
 }
 
 unsafe fn epoll_pwait2_timeout() {
     let e = ep();
     let mut ev: libc::epoll_event = std::mem::zeroed();
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-    let r = sys!(libc::SYS_epoll_pwait2, e, &mut ev as *mut _, 1, &ts as *const _, 0, 8);
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    let r = sys!(
+        libc::SYS_epoll_pwait2,
+        e,
+        &mut ev as *mut _,
+        1,
+        &ts as *const _,
+        0,
+        8
+    );
     check!(r == 0 || errno() == libc::ENOSYS);
     let start = now_ms();
     eq!(ok!(libc::epoll_wait(e, &mut ev, 1, 30)), 0);
@@ -700,12 +913,26 @@ unsafe fn epoll_fork_shares() {
 unsafe fn epoll_rdhup() {
     let e = ep();
     let mut sv = [0; 2];
-    ok!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM,
+        0,
+        sv.as_mut_ptr()
+    ));
     add(e, sv[0], libc::EPOLLIN | libc::EPOLLRDHUP);
     ok!(libc::shutdown(sv[1], libc::SHUT_WR));
-    eq!(take(e, 0), [(libc::EPOLLIN | libc::EPOLLRDHUP, sv[0] as u64)]);
+    eq!(
+        take(e, 0),
+        [(libc::EPOLLIN | libc::EPOLLRDHUP, sv[0] as u64)]
+    );
     libc::close(sv[1]);
-    eq!(take(e, 0), [(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP, sv[0] as u64)]);
+    eq!(
+        take(e, 0),
+        [(
+            libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP,
+            sv[0] as u64
+        )]
+    );
 }
 
 unsafe fn ev_read(fd: i32) -> u64 {
@@ -723,7 +950,10 @@ unsafe fn eventfd_counter() {
     err!(libc::EAGAIN, libc::read(fd, b.as_mut_ptr().cast(), 8));
     err!(libc::EINVAL, libc::read(fd, b.as_mut_ptr().cast(), 7));
     err!(libc::EINVAL, libc::write(fd, b.as_ptr().cast(), 4));
-    err!(libc::EINVAL, libc::write(fd, [0xffu8; 8].as_ptr().cast(), 8));
+    err!(
+        libc::EINVAL,
+        libc::write(fd, [0xffu8; 8].as_ptr().cast(), 8)
+    );
 }
 
 unsafe fn eventfd_semaphore() {
@@ -737,7 +967,10 @@ unsafe fn eventfd_overflow() {
     let fd = ok!(libc::eventfd(0, libc::EFD_NONBLOCK));
     write_all(fd, &(u64::MAX - 1).to_ne_bytes());
     eq!(poll_one(fd, libc::POLLOUT | libc::POLLIN, 0), libc::POLLIN);
-    err!(libc::EAGAIN, libc::write(fd, 1u64.to_ne_bytes().as_ptr().cast(), 8));
+    err!(
+        libc::EAGAIN,
+        libc::write(fd, 1u64.to_ne_bytes().as_ptr().cast(), 8)
+    );
     eq!(ev_read(fd), u64::MAX - 1);
 }
 
@@ -765,7 +998,10 @@ unsafe fn eventfd_poll() {
     let fd = ok!(libc::eventfd(0, 0));
     eq!(poll_one(fd, libc::POLLIN | libc::POLLOUT, 0), libc::POLLOUT);
     write_all(fd, &1u64.to_ne_bytes());
-    eq!(poll_one(fd, libc::POLLIN | libc::POLLOUT, 0), libc::POLLIN | libc::POLLOUT);
+    eq!(
+        poll_one(fd, libc::POLLIN | libc::POLLOUT, 0),
+        libc::POLLIN | libc::POLLOUT
+    );
 }
 
 unsafe fn sigpipe_process_death() {
@@ -783,7 +1019,11 @@ unsafe fn sigpipe_process_death() {
 }
 
 unsafe fn shell_pipeline() {
-    let out = crate::exec::run(&["/bin/sh", "-c", "seq 1 1000 | grep 7 | sort -n | tail -1; yes | head -3 | wc -l"]);
+    let out = crate::exec::run(&[
+        "/bin/sh",
+        "-c",
+        "seq 1 1000 | grep 7 | sort -n | tail -1; yes | head -3 | wc -l",
+    ]);
     eq!(out.split_whitespace().collect::<Vec<_>>(), ["997", "3"]);
 }
 
@@ -794,7 +1034,14 @@ unsafe fn pipe_splice_chain() {
         libc::close(w);
         libc::close(r2);
         loop {
-            let n = ok!(libc::splice(r, std::ptr::null_mut(), w2, std::ptr::null_mut(), 65536, 0));
+            let n = ok!(libc::splice(
+                r,
+                std::ptr::null_mut(),
+                w2,
+                std::ptr::null_mut(),
+                65536,
+                0
+            ));
             if n == 0 {
                 break;
             }
@@ -814,11 +1061,26 @@ unsafe fn async_io_signal() {
     handle(libc::SIGIO, nothing as *const () as usize, 0);
     block(&[libc::SIGIO]);
     let mut sv = [0; 2];
-    ok!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM,
+        0,
+        sv.as_mut_ptr()
+    ));
     ok!(libc::fcntl(sv[0], libc::F_SETOWN, libc::getpid()));
     eq!(ok!(libc::fcntl(sv[0], libc::F_GETOWN)), libc::getpid());
     ok!(libc::fcntl(sv[0], libc::F_SETFL, libc::O_ASYNC));
     write_all(sv[1], b"x");
-    let ts = libc::timespec { tv_sec: 2, tv_nsec: 0 };
-    eq!(ok!(libc::sigtimedwait(&sigset(&[libc::SIGIO]), std::ptr::null_mut(), &ts)), libc::SIGIO);
+    let ts = libc::timespec {
+        tv_sec: 2,
+        tv_nsec: 0,
+    };
+    eq!(
+        ok!(libc::sigtimedwait(
+            &sigset(&[libc::SIGIO]),
+            std::ptr::null_mut(),
+            &ts
+        )),
+        libc::SIGIO
+    );
 }

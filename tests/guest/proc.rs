@@ -79,7 +79,11 @@ unsafe fn uname() -> libc::utsname {
 }
 
 fn text(field: &[libc::c_char]) -> String {
-    field.iter().take_while(|x| **x != 0).map(|x| *x as u8 as char).collect()
+    field
+        .iter()
+        .take_while(|x| **x != 0)
+        .map(|x| *x as u8 as char)
+        .collect()
 }
 
 unsafe fn uname_fields() {
@@ -91,9 +95,15 @@ unsafe fn uname_fields() {
     let mut parts = release.split(|ch: char| !ch.is_ascii_digit());
     let major: u32 = parts.next().and_then(|s| s.parse().ok()).unwrap_or(0);
     check!(major >= 5, "{release}");
-    eq!(util::read_text("/proc/sys/kernel/osrelease").trim(), release);
+    eq!(
+        util::read_text("/proc/sys/kernel/osrelease").trim(),
+        release
+    );
     eq!(util::read_text("/proc/sys/kernel/ostype"), "Linux\n");
-    eq!(util::read_text("/proc/sys/kernel/version").trim(), text(&u.version));
+    eq!(
+        util::read_text("/proc/sys/kernel/version").trim(),
+        text(&u.version)
+    );
     check!(util::read_text("/proc/version").starts_with(&format!("Linux version {release} ")));
 }
 
@@ -110,19 +120,37 @@ unsafe fn sysinfo_fields() {
 unsafe fn getrandom_calls() {
     let (mut a, mut b) = ([0u8; 64], [0u8; 64]);
     eq!(ok!(libc::getrandom(a.as_mut_ptr().cast(), 64, 0)), 64);
-    eq!(ok!(libc::getrandom(b.as_mut_ptr().cast(), 64, libc::GRND_NONBLOCK | libc::GRND_RANDOM)), 64);
+    eq!(
+        ok!(libc::getrandom(
+            b.as_mut_ptr().cast(),
+            64,
+            libc::GRND_NONBLOCK | libc::GRND_RANDOM
+        )),
+        64
+    );
     check!(a != b && a != [0; 64]);
     eq!(ok!(libc::getrandom(std::ptr::null_mut(), 0, 0)), 0);
-    err!(libc::EINVAL, libc::getrandom(a.as_mut_ptr().cast(), 64, 0x100));
+    err!(
+        libc::EINVAL,
+        libc::getrandom(a.as_mut_ptr().cast(), 64, 0x100)
+    );
     err!(libc::EFAULT, libc::getrandom(8 as *mut _, 64, 0));
     let mut big = vec![0u8; 1 << 20];
-    eq!(ok!(libc::getrandom(big.as_mut_ptr().cast(), 1 << 20, 0)), 1 << 20);
+    eq!(
+        ok!(libc::getrandom(big.as_mut_ptr().cast(), 1 << 20, 0)),
+        1 << 20
+    );
     check!(big[(1 << 20) - 64..].iter().any(|b| *b != 0));
 }
 
 unsafe fn getcpu_and_affinity() {
     let (mut cpu, mut node) = (u32::MAX, u32::MAX);
-    ok!(sys!(libc::SYS_getcpu, &mut cpu as *mut u32, &mut node as *mut u32, 0));
+    ok!(sys!(
+        libc::SYS_getcpu,
+        &mut cpu as *mut u32,
+        &mut node as *mut u32,
+        0
+    ));
     let mut set: libc::cpu_set_t = std::mem::zeroed();
     ok!(libc::sched_getaffinity(0, 128, &mut set));
     let n = libc::CPU_COUNT(&set);
@@ -145,10 +173,21 @@ unsafe fn getcpu_and_affinity() {
     });
     let none: libc::cpu_set_t = std::mem::zeroed();
     err!(libc::EINVAL, libc::sched_setaffinity(0, 128, &none));
-    err!(libc::ESRCH, libc::sched_getaffinity(0x3f_ffff, 128, &mut set));
-    err!(libc::EINVAL, sys!(libc::SYS_sched_getaffinity, 0, 1, &mut set as *mut _));
+    err!(
+        libc::ESRCH,
+        libc::sched_getaffinity(0x3f_ffff, 128, &mut set)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_sched_getaffinity, 0, 1, &mut set as *mut _)
+    );
     // The raw call returns the size of the mask.
-    let r = ok!(sys!(libc::SYS_sched_getaffinity, 0, 128, &mut set as *mut _));
+    let r = ok!(sys!(
+        libc::SYS_sched_getaffinity,
+        0,
+        128,
+        &mut set as *mut _
+    ));
     check!(r >= 8 && r % 8 == 0);
 }
 
@@ -163,7 +202,13 @@ unsafe fn sched_policies() {
         eq!(libc::sched_getscheduler(0), libc::SCHED_BATCH);
         ok!(libc::sched_setscheduler(0, libc::SCHED_IDLE, &p));
     });
-    eq!((libc::sched_get_priority_max(libc::SCHED_FIFO), libc::sched_get_priority_min(libc::SCHED_FIFO)), (99, 1));
+    eq!(
+        (
+            libc::sched_get_priority_max(libc::SCHED_FIFO),
+            libc::sched_get_priority_min(libc::SCHED_FIFO)
+        ),
+        (99, 1)
+    );
     eq!(libc::sched_get_priority_max(libc::SCHED_OTHER), 0);
     let mut ts: libc::timespec = std::mem::zeroed();
     ok!(libc::sched_rr_get_interval(0, &mut ts));
@@ -176,12 +221,18 @@ unsafe fn sched_setattr_calls() {
     eq!(attr[1], 0);
     attr[0] = 48;
     ok!(sys!(libc::SYS_sched_setattr, 0, attr.as_ptr(), 0));
-    err!(libc::EINVAL, sys!(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 4, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 4, 0)
+    );
 }
 
 unsafe fn sched_errors() {
     let p = libc::sched_param { sched_priority: 5 };
-    err!(libc::EINVAL, libc::sched_setscheduler(0, libc::SCHED_OTHER, &p));
+    err!(
+        libc::EINVAL,
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &p)
+    );
     err!(libc::EINVAL, libc::sched_setscheduler(0, 77, &p));
     err!(libc::ESRCH, libc::sched_getscheduler(0x3f_ffff));
     err!(libc::EINVAL, libc::sched_getscheduler(-1));
@@ -189,7 +240,10 @@ unsafe fn sched_errors() {
     in_child(|| {
         ok!(libc::setuid(1000));
         let p = libc::sched_param { sched_priority: 50 };
-        err!(libc::EPERM, libc::sched_setscheduler(0, libc::SCHED_FIFO, &p));
+        err!(
+            libc::EPERM,
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &p)
+        );
     });
 }
 
@@ -212,7 +266,12 @@ unsafe fn proc_self_links() {
     eq!(link("/proc/self"), libc::getpid().to_string());
     eq!(link("/proc/mounts"), "self/mounts");
     in_child(|| eq!(link("/proc/self"), libc::getpid().to_string()));
-    eq!(link("/proc/self/cwd"), std::env::current_dir().unwrap_or_default().to_string_lossy());
+    eq!(
+        link("/proc/self/cwd"),
+        std::env::current_dir()
+            .unwrap_or_default()
+            .to_string_lossy()
+    );
     eq!(link("/proc/self/root"), "/");
 }
 
@@ -238,8 +297,15 @@ unsafe fn proc_stat_fields() {
     let rss: u64 = f[23].parse().unwrap_or(0);
     check!(vsize > rss * 4096 && rss > 0);
     let start: f64 = f[21].parse().unwrap_or(0.0);
-    let uptime: f64 = util::read_text("/proc/uptime").split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(0.0);
-    check!(start / 100.0 <= uptime + 0.1 && start / 100.0 > uptime - 60.0, "{start} {uptime}");
+    let uptime: f64 = util::read_text("/proc/uptime")
+        .split(' ')
+        .next()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0.0);
+    check!(
+        start / 100.0 <= uptime + 0.1 && start / 100.0 > uptime - 60.0,
+        "{start} {uptime}"
+    );
     // Kernel pointers are not shown; the stack start is ours.
     check!(f[27].parse::<u64>().unwrap_or(0) > 0x1000);
 }
@@ -247,7 +313,11 @@ unsafe fn proc_stat_fields() {
 fn status(pid: i32, key: &str) -> String {
     util::read_text(&format!("/proc/{pid}/status"))
         .lines()
-        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':').map(|v| v.trim().to_owned()))
+        .find_map(|l| {
+            l.strip_prefix(key)?
+                .strip_prefix(':')
+                .map(|v| v.trim().to_owned())
+        })
         .unwrap_or_default()
 }
 
@@ -261,14 +331,36 @@ unsafe fn proc_status_fields() {
     eq!(status(pid, "Umask"), "0022");
     check!(status(pid, "State").starts_with("R (running)"));
     eq!(status(pid, "Seccomp"), "0");
-    for key in ["Name", "FDSize", "VmPeak", "VmSize", "VmRSS", "VmData", "VmStk", "VmExe", "VmLib", "SigQ", "SigPnd", "SigBlk", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Cpus_allowed", "Cpus_allowed_list", "voluntary_ctxt_switches"] {
+    for key in [
+        "Name",
+        "FDSize",
+        "VmPeak",
+        "VmSize",
+        "VmRSS",
+        "VmData",
+        "VmStk",
+        "VmExe",
+        "VmLib",
+        "SigQ",
+        "SigPnd",
+        "SigBlk",
+        "CapInh",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Cpus_allowed",
+        "Cpus_allowed_list",
+        "voluntary_ctxt_switches",
+    ] {
         check!(!status(pid, key).is_empty(), "no {key}");
     }
 }
 
 unsafe fn proc_state_letters() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     wait_state(pid, "S");
     check!(status(pid, "State").starts_with("S (sleeping)"));
@@ -287,14 +379,25 @@ unsafe fn proc_cmdline_environ() {
     ok!(libc::fcntl(w, libc::F_SETFD, libc::FD_CLOEXEC));
     let exe = crate::helpers::exe();
     let pid = fork(|| {
-        let argv = [c"name".as_ptr(), c"pause".as_ptr(), c"x y".as_ptr(), std::ptr::null()];
+        let argv = [
+            c"name".as_ptr(),
+            c"pause".as_ptr(),
+            c"x y".as_ptr(),
+            std::ptr::null(),
+        ];
         let env = [c"A=1".as_ptr(), c"B=2".as_ptr(), std::ptr::null()];
         libc::execve(exe.as_ptr(), argv.as_ptr(), env.as_ptr());
     });
     libc::close(w);
     read_some(r, 1);
-    eq!(util::read_file(&format!("/proc/{pid}/cmdline")), b"name\0pause\0x y\0");
-    eq!(util::read_file(&format!("/proc/{pid}/environ")), b"A=1\0B=2\0");
+    eq!(
+        util::read_file(&format!("/proc/{pid}/cmdline")),
+        b"name\0pause\0x y\0"
+    );
+    eq!(
+        util::read_file(&format!("/proc/{pid}/environ")),
+        b"A=1\0B=2\0"
+    );
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
@@ -303,7 +406,11 @@ unsafe fn proc_fd_directory() {
     let a = open("/dev/null", libc::O_RDONLY);
     let b = ok!(libc::dup2(a, 77));
     let names: Vec<i32> = std::fs::read_dir("/proc/self/fd")
-        .map(|d| d.flatten().filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect())
+        .map(|d| {
+            d.flatten()
+                .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+                .collect()
+        })
         .unwrap_or_default();
     for fd in [0, 1, 2, a, b] {
         check!(names.contains(&fd), "{names:?}");
@@ -313,14 +420,20 @@ unsafe fn proc_fd_directory() {
     ok!(libc::lstat(c"/proc/self/fd/77".as_ptr(), &mut st));
     eq!(st.st_mode, libc::S_IFLNK | 0o500);
     let w = open("/dev/null", libc::O_RDWR);
-    ok!(libc::lstat(c(&format!("/proc/self/fd/{w}")).as_ptr(), &mut st));
+    ok!(libc::lstat(
+        c(&format!("/proc/self/fd/{w}")).as_ptr(),
+        &mut st
+    ));
     eq!(st.st_mode, libc::S_IFLNK | 0o700);
     let s = ok!(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0));
     check!(link(&format!("/proc/self/fd/{s}")).starts_with("socket:["));
     let e = ok!(libc::eventfd(0, 0));
     eq!(link(&format!("/proc/self/fd/{e}")), "anon_inode:[eventfd]");
     let ep = ok!(libc::epoll_create1(0));
-    eq!(link(&format!("/proc/self/fd/{ep}")), "anon_inode:[eventpoll]");
+    eq!(
+        link(&format!("/proc/self/fd/{ep}")),
+        "anon_inode:[eventpoll]"
+    );
 }
 
 unsafe fn proc_fdinfo() {
@@ -329,9 +442,14 @@ unsafe fn proc_fdinfo() {
     libc::lseek(fd, 7, libc::SEEK_SET);
     let t = util::read_text(&format!("/proc/self/fdinfo/{fd}"));
     check!(t.contains("pos:\t7\n"), "{t}");
-    let flags = t.lines().find_map(|l| l.strip_prefix("flags:\t")).and_then(|f| i32::from_str_radix(f.trim(), 8).ok());
+    let flags = t
+        .lines()
+        .find_map(|l| l.strip_prefix("flags:\t"))
+        .and_then(|f| i32::from_str_radix(f.trim(), 8).ok());
     let flags = flags.unwrap_or(0);
-    check!(flags & libc::O_APPEND != 0 && flags & libc::O_CLOEXEC != 0 && flags & 3 == libc::O_RDWR);
+    check!(
+        flags & libc::O_APPEND != 0 && flags & libc::O_CLOEXEC != 0 && flags & 3 == libc::O_RDWR
+    );
     let ep = ok!(libc::epoll_create1(0));
     let (r, _w) = pipe();
     let mut ev = libc::epoll_event { events: 1, u64: 0 };
@@ -348,22 +466,37 @@ unsafe fn proc_task_directory() {
     });
     let b = read_full(r, 4);
     let tid = i32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-    eq!(util::read_text(&format!("/proc/self/task/{tid}/comm")), "second\n");
+    eq!(
+        util::read_text(&format!("/proc/self/task/{tid}/comm")),
+        "second\n"
+    );
     let t = util::read_text(&format!("/proc/self/task/{tid}/status"));
-    check!(t.contains(&format!("Pid:\t{tid}\n")) && t.contains(&format!("Tgid:\t{}\n", libc::getpid())));
+    check!(
+        t.contains(&format!("Pid:\t{tid}\n"))
+            && t.contains(&format!("Tgid:\t{}\n", libc::getpid()))
+    );
     eq!(status(libc::getpid(), "Threads"), "2");
     // A thread can be looked up at the top, but is not listed there.
     check!(libc::access(c(&format!("/proc/{tid}/stat")).as_ptr(), libc::F_OK) == 0);
-    let listed = std::fs::read_dir("/proc").map(|d| d.flatten().any(|e| e.file_name().to_string_lossy() == tid.to_string()));
+    let listed = std::fs::read_dir("/proc").map(|d| {
+        d.flatten()
+            .any(|e| e.file_name().to_string_lossy() == tid.to_string())
+    });
     check!(!listed.unwrap_or(true));
 }
 
 unsafe fn proc_pid_listing() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let pids: Vec<i32> = std::fs::read_dir("/proc")
-        .map(|d| d.flatten().filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect())
+        .map(|d| {
+            d.flatten()
+                .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+                .collect()
+        })
         .unwrap_or_default();
     check!(pids.contains(&1) && pids.contains(&libc::getpid()) && pids.contains(&pid));
     let mut sorted = pids.clone();
@@ -375,8 +508,10 @@ unsafe fn proc_pid_listing() {
 }
 
 unsafe fn proc_other_process_permissions() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     wait_state(pid, "S");
     in_child(|| {
@@ -389,23 +524,41 @@ unsafe fn proc_other_process_permissions() {
             let path = c(&format!("/proc/{pid}/{name}"));
             err!(libc::EACCES, libc::open(path.as_ptr(), libc::O_RDONLY));
         }
-        err!(libc::EACCES, libc::readlink(c(&format!("/proc/{pid}/exe")).as_ptr(), [0 as libc::c_char; 9].as_mut_ptr(), 9));
+        err!(
+            libc::EACCES,
+            libc::readlink(
+                c(&format!("/proc/{pid}/exe")).as_ptr(),
+                [0 as libc::c_char; 9].as_mut_ptr(),
+                9
+            )
+        );
     });
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
 
 unsafe fn proc_dead_process() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let dir = open(&format!("/proc/{pid}"), libc::O_RDONLY);
     let file = open(&format!("/proc/{pid}/stat"), libc::O_RDONLY);
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
-    err!(libc::ESRCH, libc::read(file, [0u8; 10].as_mut_ptr().cast(), 10));
-    err!(libc::ESRCH, libc::openat(dir, c"stat".as_ptr(), libc::O_RDONLY));
-    err!(libc::ENOENT, libc::open(c(&format!("/proc/{pid}/stat")).as_ptr(), libc::O_RDONLY));
+    err!(
+        libc::ESRCH,
+        libc::read(file, [0u8; 10].as_mut_ptr().cast(), 10)
+    );
+    err!(
+        libc::ESRCH,
+        libc::openat(dir, c"stat".as_ptr(), libc::O_RDONLY)
+    );
+    err!(
+        libc::ENOENT,
+        libc::open(c(&format!("/proc/{pid}/stat")).as_ptr(), libc::O_RDONLY)
+    );
 }
 
 unsafe fn proc_root_cwd_exe() {
@@ -426,32 +579,56 @@ unsafe fn proc_root_cwd_exe() {
     if read_some(r, 1).is_empty() {
         wait_ok(pid);
     }
-    eq!(util::read_file(&format!("/proc/{pid}/root/only-here")), b"yes");
-    eq!(util::read_file(&format!("/proc/{pid}/cwd/only-here")), b"yes");
+    eq!(
+        util::read_file(&format!("/proc/{pid}/root/only-here")),
+        b"yes"
+    );
+    eq!(
+        util::read_file(&format!("/proc/{pid}/cwd/only-here")),
+        b"yes"
+    );
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
 
 unsafe fn proc_mounts_and_mountinfo() {
     let mounts = util::read_text("/proc/self/mounts");
-    let root: Vec<&str> = mounts.lines().filter(|l| l.split(' ').nth(1) == Some("/")).collect();
+    let root: Vec<&str> = mounts
+        .lines()
+        .filter(|l| l.split(' ').nth(1) == Some("/"))
+        .collect();
     check!(!root.is_empty(), "{mounts}");
     for l in mounts.lines() {
         eq!(l.split(' ').count(), 6, "{l}");
     }
-    check!(mounts.lines().any(|l| l.split(' ').nth(1) == Some("/proc") && l.split(' ').nth(2) == Some("proc")));
+    check!(
+        mounts
+            .lines()
+            .any(|l| l.split(' ').nth(1) == Some("/proc") && l.split(' ').nth(2) == Some("proc"))
+    );
     let info = util::read_text("/proc/self/mountinfo");
     eq!(info.lines().count(), mounts.lines().count());
     for l in info.lines() {
         check!(l.contains(" - "), "{l}");
-        check!(l.split(' ').next().is_some_and(|id| id.parse::<u32>().is_ok()));
+        check!(
+            l.split(' ')
+                .next()
+                .is_some_and(|id| id.parse::<u32>().is_ok())
+        );
     }
 }
 
 fn meminfo(key: &str) -> u64 {
     util::read_text("/proc/meminfo")
         .lines()
-        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok())
+        .find_map(|l| {
+            l.strip_prefix(key)?
+                .strip_prefix(':')?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0)
 }
 
@@ -459,8 +636,20 @@ unsafe fn proc_meminfo() {
     check!(meminfo("MemTotal") > 10_000);
     check!(meminfo("MemFree") <= meminfo("MemTotal"));
     check!(meminfo("MemAvailable") <= meminfo("MemTotal") && meminfo("MemAvailable") > 0);
-    for key in ["Buffers", "Cached", "SwapTotal", "SwapFree", "Shmem", "Slab", "Active", "Inactive"] {
-        check!(util::read_text("/proc/meminfo").contains(&format!("\n{key}:")), "no {key}");
+    for key in [
+        "Buffers",
+        "Cached",
+        "SwapTotal",
+        "SwapFree",
+        "Shmem",
+        "Slab",
+        "Active",
+        "Inactive",
+    ] {
+        check!(
+            util::read_text("/proc/meminfo").contains(&format!("\n{key}:")),
+            "no {key}"
+        );
     }
 }
 
@@ -474,12 +663,30 @@ unsafe fn proc_cpuinfo() {
 unsafe fn proc_stat_system() {
     let t = util::read_text("/proc/stat");
     check!(t.starts_with("cpu  "), "{t}");
-    let first: Vec<u64> = t.lines().next().unwrap_or("").split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
+    let first: Vec<u64> = t
+        .lines()
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|x| x.parse().ok())
+        .collect();
     eq!(first.len(), 10);
-    for key in ["cpu0 ", "intr ", "ctxt ", "btime ", "processes ", "procs_running ", "procs_blocked "] {
+    for key in [
+        "cpu0 ",
+        "intr ",
+        "ctxt ",
+        "btime ",
+        "processes ",
+        "procs_running ",
+        "procs_blocked ",
+    ] {
         check!(t.lines().any(|l| l.starts_with(key)), "no {key}");
     }
-    let btime: i64 = t.lines().find_map(|l| l.strip_prefix("btime ")?.parse().ok()).unwrap_or(0);
+    let btime: i64 = t
+        .lines()
+        .find_map(|l| l.strip_prefix("btime ")?.parse().ok())
+        .unwrap_or(0);
     check!(btime > 1_000_000_000 && btime <= libc::time(std::ptr::null_mut()));
 }
 
@@ -489,7 +696,12 @@ unsafe fn proc_loadavg_uptime_version() {
     eq!(f.len(), 5);
     check!(f[..3].iter().all(|x| x.parse::<f64>().is_ok()) && f[3].contains('/'));
     let u = util::read_text("/proc/uptime");
-    eq!(u.split_whitespace().filter(|x| x.parse::<f64>().is_ok()).count(), 2);
+    eq!(
+        u.split_whitespace()
+            .filter(|x| x.parse::<f64>().is_ok())
+            .count(),
+        2
+    );
 }
 
 unsafe fn proc_filesystems() {
@@ -511,9 +723,18 @@ unsafe fn proc_sys_kernel() {
     check!(n("/proc/sys/vm/max_map_count") > 0);
     check!(n("/proc/sys/net/core/somaxconn") > 0);
     check!(n("/proc/sys/kernel/shmmax") != 0);
-    eq!(util::read_text("/proc/sys/kernel/random/uuid").trim().len(), 36);
-    check!(util::read_text("/proc/sys/kernel/random/uuid") != util::read_text("/proc/sys/kernel/random/uuid"));
-    eq!(util::read_text("/proc/sys/kernel/random/boot_id"), util::read_text("/proc/sys/kernel/random/boot_id"));
+    eq!(
+        util::read_text("/proc/sys/kernel/random/uuid").trim().len(),
+        36
+    );
+    check!(
+        util::read_text("/proc/sys/kernel/random/uuid")
+            != util::read_text("/proc/sys/kernel/random/uuid")
+    );
+    eq!(
+        util::read_text("/proc/sys/kernel/random/boot_id"),
+        util::read_text("/proc/sys/kernel/random/boot_id")
+    );
 }
 
 unsafe fn proc_sys_write() {
@@ -525,17 +746,31 @@ unsafe fn proc_sys_write() {
 }
 
 unsafe fn proc_net_files() {
-    for name in ["tcp", "udp", "unix", "dev", "route", "if_inet6", "tcp6", "snmp"] {
-        check!(std::fs::read_to_string(format!("/proc/net/{name}")).is_ok(), "/proc/net/{name}");
+    for name in [
+        "tcp", "udp", "unix", "dev", "route", "if_inet6", "tcp6", "snmp",
+    ] {
+        check!(
+            std::fs::read_to_string(format!("/proc/net/{name}")).is_ok(),
+            "/proc/net/{name}"
+        );
     }
     check!(util::read_text("/proc/net/dev").contains("lo:"));
     let l = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
     ok!(libc::listen(l, 1));
     let mut a: libc::sockaddr_in = std::mem::zeroed();
     let mut len = 16u32;
-    ok!(libc::getsockname(l, (&mut a as *mut libc::sockaddr_in).cast(), &mut len));
+    ok!(libc::getsockname(
+        l,
+        (&mut a as *mut libc::sockaddr_in).cast(),
+        &mut len
+    ));
     let port = format!(":{:04X} ", u16::from_be(a.sin_port));
-    check!(util::read_text("/proc/net/tcp").lines().any(|l| l.contains(&port) && l.contains(" 0A ")), "{port}");
+    check!(
+        util::read_text("/proc/net/tcp")
+            .lines()
+            .any(|l| l.contains(&port) && l.contains(" 0A ")),
+        "{port}"
+    );
     let u = ok!(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0));
     let mut un: libc::sockaddr_un = std::mem::zeroed();
     un.sun_family = 1;
@@ -547,29 +782,51 @@ unsafe fn proc_net_files() {
 }
 
 unsafe fn proc_wchan_syscall_stack() {
-    for name in ["wchan", "syscall", "stack", "schedstat", "personality", "timers"] {
+    for name in [
+        "wchan",
+        "syscall",
+        "stack",
+        "schedstat",
+        "personality",
+        "timers",
+    ] {
         let path = c(&format!("/proc/self/{name}"));
         let fd = libc::open(path.as_ptr(), libc::O_RDONLY);
-        check!(fd >= 0 || [libc::ENOENT, libc::EACCES, libc::EPERM].contains(&errno()), "{name}");
+        check!(
+            fd >= 0 || [libc::ENOENT, libc::EACCES, libc::EPERM].contains(&errno()),
+            "{name}"
+        );
     }
 }
 
 unsafe fn proc_io_and_limits() {
     let t = util::read_text("/proc/self/limits");
-    check!(t.starts_with("Limit                     Soft Limit           Hard Limit           Units"), "{t}");
+    check!(
+        t.starts_with("Limit                     Soft Limit           Hard Limit           Units"),
+        "{t}"
+    );
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     check!(io.is_empty() || io.contains("rchar:"));
 }
 
 unsafe fn proc_oom_score() {
-    eq!(util::read_text("/proc/self/oom_score_adj").trim().parse::<i32>().is_ok(), true);
+    eq!(
+        util::read_text("/proc/self/oom_score_adj")
+            .trim()
+            .parse::<i32>()
+            .is_ok(),
+        true
+    );
     check!(std::fs::write("/proc/self/oom_score_adj", "500").is_ok());
     eq!(util::read_text("/proc/self/oom_score_adj"), "500\n");
     check!(std::fs::write("/proc/self/oom_score_adj", "5000").is_err());
 }
 
 unsafe fn proc_write_refused() {
-    err!(libc::ENOENT, libc::open(c"/proc/new".as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644));
+    err!(
+        libc::ENOENT,
+        libc::open(c"/proc/new".as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644)
+    );
     check!(libc::mkdir(c"/proc/new".as_ptr(), 0o755) == -1);
     check!(libc::unlink(c"/proc/version".as_ptr()) == -1);
     check!(libc::rename(c"/proc/version".as_ptr(), c"/proc/other".as_ptr()) == -1);
@@ -602,14 +859,19 @@ unsafe fn proc_seek_and_small_reads() {
 
 unsafe fn proc_thread_self() {
     let t = std::thread::spawn(|| {
-        eq!(link("/proc/thread-self"), format!("{}/task/{}", libc::getpid(), sys!(libc::SYS_gettid)));
+        eq!(
+            link("/proc/thread-self"),
+            format!("{}/task/{}", libc::getpid(), sys!(libc::SYS_gettid))
+        );
     });
     check!(t.join().is_ok());
 }
 
 unsafe fn proc_children_file() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     let path = format!("/proc/self/task/{}/children", libc::getpid());
     if let Ok(t) = std::fs::read_to_string(path) {
@@ -638,8 +900,20 @@ unsafe fn proc_smaps() {
 }
 
 unsafe fn proc_vmstat_and_others_exist() {
-    for name in ["vmstat", "devices", "partitions", "swaps", "diskstats", "interrupts", "cmdline", "misc"] {
-        check!(std::fs::read(format!("/proc/{name}")).is_ok(), "/proc/{name}");
+    for name in [
+        "vmstat",
+        "devices",
+        "partitions",
+        "swaps",
+        "diskstats",
+        "interrupts",
+        "cmdline",
+        "misc",
+    ] {
+        check!(
+            std::fs::read(format!("/proc/{name}")).is_ok(),
+            "/proc/{name}"
+        );
     }
 }
 
@@ -652,12 +926,21 @@ unsafe fn sys_cpu_online() {
 
 unsafe fn sys_class_net() {
     check!(std::path::Path::new("/sys/class/net/lo").exists());
-    check!(util::read_text("/sys/class/net/lo/mtu").trim().parse::<u32>().unwrap_or(0) > 1000);
+    check!(
+        util::read_text("/sys/class/net/lo/mtu")
+            .trim()
+            .parse::<u32>()
+            .unwrap_or(0)
+            > 1000
+    );
     check!(libc::mkdir(c"/sys/new".as_ptr(), 0o755) == -1);
 }
 
 unsafe fn dev_nodes_present() {
-    for name in ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr", "pts", "shm"] {
+    for name in [
+        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout",
+        "stderr", "pts", "shm",
+    ] {
         let path = c(&format!("/dev/{name}"));
         let mut st: libc::stat = std::mem::zeroed();
         ok!(libc::lstat(path.as_ptr(), &mut st));
@@ -677,7 +960,13 @@ unsafe fn dev_shm_is_tmpfs() {
 
 unsafe fn hidden_host_things() {
     // Nothing that lets a container reach the kernel below is writable.
-    for path in ["/proc/kcore", "/proc/sysrq-trigger", "/dev/mem", "/dev/kmem", "/dev/port"] {
+    for path in [
+        "/proc/kcore",
+        "/proc/sysrq-trigger",
+        "/dev/mem",
+        "/dev/kmem",
+        "/dev/port",
+    ] {
         in_child(|| {
             ok!(libc::setuid(1000));
             let r = libc::open(c(path).as_ptr(), libc::O_RDWR);
@@ -687,7 +976,13 @@ unsafe fn hidden_host_things() {
 }
 
 unsafe fn mount(source: &str, target: &str, fs: &str, flags: u64, data: &str) -> i32 {
-    libc::mount(c(source).as_ptr(), c(target).as_ptr(), c(fs).as_ptr(), flags, c(data).as_ptr().cast())
+    libc::mount(
+        c(source).as_ptr(),
+        c(target).as_ptr(),
+        c(fs).as_ptr(),
+        flags,
+        c(data).as_ptr().cast(),
+    )
 }
 
 /// Runs `f` in a mount namespace of its own.
@@ -724,8 +1019,15 @@ unsafe fn mount_tmpfs_basics() {
         ok!(libc::stat(c("m").as_ptr(), &mut st));
         eq!((st.st_mode & 0o7777, st.st_uid), (0o711, 5));
         write_file("m/f", b"x");
-        check!(util::read_text("/proc/self/mounts").lines().any(|l| l.starts_with("src ") && l.contains("/m tmpfs ")));
-        err!(libc::EXDEV, libc::rename(c("m/f").as_ptr(), c("f").as_ptr()));
+        check!(
+            util::read_text("/proc/self/mounts")
+                .lines()
+                .any(|l| l.starts_with("src ") && l.contains("/m tmpfs "))
+        );
+        err!(
+            libc::EXDEV,
+            libc::rename(c("m/f").as_ptr(), c("f").as_ptr())
+        );
         let fd = open("m/f", libc::O_RDONLY);
         err!(libc::EBUSY, umount("m", 0));
         err!(libc::EBUSY, libc::rmdir(c("m").as_ptr()));
@@ -742,21 +1044,58 @@ unsafe fn mount_flags_enforced() {
         ok!(mount("t", "m", "tmpfs", 0, ""));
         write_file("m/f", b"#!/bin/sh\n");
         ok!(libc::chmod(c("m/f").as_ptr(), 0o755));
-        ok!(mount("t", "m", "tmpfs", libc::MS_REMOUNT | libc::MS_RDONLY, ""));
-        err!(libc::EROFS, libc::open(c("m/new").as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644));
+        ok!(mount(
+            "t",
+            "m",
+            "tmpfs",
+            libc::MS_REMOUNT | libc::MS_RDONLY,
+            ""
+        ));
+        err!(
+            libc::EROFS,
+            libc::open(c("m/new").as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644)
+        );
         err!(libc::EROFS, libc::open(c("m/f").as_ptr(), libc::O_RDWR));
         err!(libc::EROFS, libc::unlink(c("m/f").as_ptr()));
         err!(libc::EROFS, libc::mkdir(c("m/d").as_ptr(), 0o755));
         err!(libc::EROFS, libc::access(c("m/f").as_ptr(), libc::W_OK));
-        ok!(mount("t", "m", "tmpfs", libc::MS_REMOUNT | libc::MS_NOEXEC | libc::MS_NODEV | libc::MS_NOSUID, ""));
+        ok!(mount(
+            "t",
+            "m",
+            "tmpfs",
+            libc::MS_REMOUNT | libc::MS_NOEXEC | libc::MS_NODEV | libc::MS_NOSUID,
+            ""
+        ));
         let argv = [c"f".as_ptr(), std::ptr::null()];
         err!(libc::EACCES, libc::execv(c("m/f").as_ptr(), argv.as_ptr()));
         let opts = util::read_text("/proc/self/mounts");
-        check!(opts.lines().any(|l| l.contains("/m tmpfs ") && l.contains("nosuid,nodev,noexec")), "{opts}");
+        check!(
+            opts.lines()
+                .any(|l| l.contains("/m tmpfs ") && l.contains("nosuid,nodev,noexec")),
+            "{opts}"
+        );
         let fd = open("m/f", libc::O_RDONLY);
-        err!(libc::EPERM, libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_EXEC, libc::MAP_PRIVATE, fd, 0));
-        if libc::mknod(c("m/null").as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, 3)) == 0 {
-            err!(libc::EACCES, libc::open(c("m/null").as_ptr(), libc::O_RDONLY));
+        err!(
+            libc::EPERM,
+            libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                libc::PROT_EXEC,
+                libc::MAP_PRIVATE,
+                fd,
+                0
+            )
+        );
+        if libc::mknod(
+            c("m/null").as_ptr(),
+            libc::S_IFCHR | 0o666,
+            libc::makedev(1, 3),
+        ) == 0
+        {
+            err!(
+                libc::EACCES,
+                libc::open(c("m/null").as_ptr(), libc::O_RDONLY)
+            );
         }
     });
 }
@@ -772,10 +1111,22 @@ unsafe fn mount_bind_file_and_dir() {
         eq!(util::read_file("dst/f"), b"1");
         write_file("dst/g", b"2");
         eq!(util::read_file("src/g"), b"2");
-        err!(libc::EXDEV, libc::link(c("src/f").as_ptr(), c("dst/l").as_ptr()));
+        err!(
+            libc::EXDEV,
+            libc::link(c("src/f").as_ptr(), c("dst/l").as_ptr())
+        );
         // Read-only for this mount only.
-        ok!(mount("", "dst", "", libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY, ""));
-        err!(libc::EROFS, libc::open(c("dst/h").as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644));
+        ok!(mount(
+            "",
+            "dst",
+            "",
+            libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY,
+            ""
+        ));
+        err!(
+            libc::EROFS,
+            libc::open(c("dst/h").as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o644)
+        );
         write_file("src/h", b"");
         ok!(mount("a", "b", "", libc::MS_BIND, ""));
         eq!(util::read_file("b"), b"a");
@@ -866,7 +1217,11 @@ unsafe fn pivot_root_call() {
         ok!(mount("t", "new", "tmpfs", 0, ""));
         mkdir("new/old");
         write_file("new/marker", b"");
-        let r = sys!(libc::SYS_pivot_root, c("new").as_ptr(), c("new/old").as_ptr());
+        let r = sys!(
+            libc::SYS_pivot_root,
+            c("new").as_ptr(),
+            c("new/old").as_ptr()
+        );
         // Refused on an initial ram file system.
         if r == -1 && errno() == libc::EINVAL {
             skip("the root can't be pivoted");
@@ -888,7 +1243,13 @@ unsafe fn mount_overlay_or_refusal() {
         mkdir("u/up");
         mkdir("u/work");
         write_file("l/low", b"low");
-        let r = mount("o", "m", "overlay", 0, "lowerdir=l,upperdir=u/up,workdir=u/work");
+        let r = mount(
+            "o",
+            "m",
+            "overlay",
+            0,
+            "lowerdir=l,upperdir=u/up,workdir=u/work",
+        );
         if r == -1 {
             check!([libc::ENODEV, libc::EINVAL, libc::EPERM].contains(&errno()));
             return;
@@ -905,10 +1266,18 @@ unsafe fn mount_shared_propagation_or_private() {
     mkdir("a");
     in_mount_ns(|| {
         ok!(mount("t", "a", "tmpfs", 0, ""));
-        for flag in [libc::MS_SHARED, libc::MS_SLAVE, libc::MS_UNBINDABLE, libc::MS_PRIVATE] {
+        for flag in [
+            libc::MS_SHARED,
+            libc::MS_SLAVE,
+            libc::MS_UNBINDABLE,
+            libc::MS_PRIVATE,
+        ] {
             ok!(mount("", "a", "", flag, ""));
         }
-        err!(libc::EINVAL, mount("", "a", "", libc::MS_SHARED | libc::MS_PRIVATE, ""));
+        err!(
+            libc::EINVAL,
+            mount("", "a", "", libc::MS_SHARED | libc::MS_PRIVATE, "")
+        );
     });
 }
 
@@ -922,7 +1291,14 @@ unsafe fn new_mount_api_or_enosys() {
         }
         ok!(sys!(libc::SYS_fsconfig, fs, 6, 0, 0, 0));
         let mnt = ok!(sys!(libc::SYS_fsmount, fs, 1, 0));
-        ok!(sys!(libc::SYS_move_mount, mnt, c"".as_ptr(), libc::AT_FDCWD, c("m").as_ptr(), 4));
+        ok!(sys!(
+            libc::SYS_move_mount,
+            mnt,
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            c("m").as_ptr(),
+            4
+        ));
         write_file("m/f", b"");
     });
 }
@@ -958,7 +1334,10 @@ unsafe fn tmpfs_size_limit() {
 unsafe fn syslog_and_reboot_refused() {
     in_child(|| {
         ok!(libc::setuid(1000));
-        err!(libc::EPERM, sys!(libc::SYS_reboot, 0xfee1_deadu32, 672_274_793, 0, 0));
+        err!(
+            libc::EPERM,
+            sys!(libc::SYS_reboot, 0xfee1_deadu32, 672_274_793, 0, 0)
+        );
         err!(libc::EPERM, sys!(libc::SYS_swapon, c"/x".as_ptr(), 0));
     });
     err!(libc::EINVAL, sys!(libc::SYS_syslog, 99, 0, 0));
@@ -967,9 +1346,18 @@ unsafe fn syslog_and_reboot_refused() {
 unsafe fn kernel_modules_refused() {
     in_child(|| {
         ok!(libc::setuid(1000));
-        for n in [libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_delete_module, libc::SYS_kexec_load] {
+        for n in [
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_delete_module,
+            libc::SYS_kexec_load,
+        ] {
             check!(sys!(n, 0, 0, 0, 0) == -1);
-            check!([libc::EPERM, libc::ENOSYS].contains(&errno()), "{n}: {}", errno_text());
+            check!(
+                [libc::EPERM, libc::ENOSYS].contains(&errno()),
+                "{n}: {}",
+                errno_text()
+            );
         }
     });
 }
@@ -991,9 +1379,19 @@ unsafe fn rseq_or_enosys() {
         // The C library may have registered one for this thread already.
         s.spawn(|| {
             let r = sys!(libc::SYS_rseq, area.0.as_mut_ptr(), 32, 0, 0x5305_3053);
-            check!(r == 0 || [libc::ENOSYS, libc::EINVAL, libc::EBUSY, libc::EPERM].contains(&errno()), "{}", errno_text());
+            check!(
+                r == 0 || [libc::ENOSYS, libc::EINVAL, libc::EBUSY, libc::EPERM].contains(&errno()),
+                "{}",
+                errno_text()
+            );
             if r == 0 {
-                ok!(sys!(libc::SYS_rseq, area.0.as_mut_ptr(), 32, 1, 0x5305_3053));
+                ok!(sys!(
+                    libc::SYS_rseq,
+                    area.0.as_mut_ptr(),
+                    32,
+                    1,
+                    0x5305_3053
+                ));
             }
         });
     });
@@ -1001,7 +1399,10 @@ unsafe fn rseq_or_enosys() {
 
 unsafe fn unknown_syscalls() {
     for n in [345i64, 400, 423, 500, 1000, 100_000, -1, i64::MAX] {
-        err!(libc::ENOSYS, libc::syscall(n as libc::c_long, 0, 0, 0, 0, 0, 0));
+        err!(
+            libc::ENOSYS,
+            libc::syscall(n as libc::c_long, 0, 0, 0, 0, 0, 0)
+        );
     }
 }
 
@@ -1026,7 +1427,10 @@ unsafe fn arch_prctl_fs() {
     let mut gs = 1u64;
     ok!(sys!(libc::SYS_arch_prctl, 0x1004, &mut gs as *mut u64));
     err!(libc::EINVAL, sys!(libc::SYS_arch_prctl, 0x9999, 0));
-    err!(libc::EPERM, sys!(libc::SYS_arch_prctl, 0x1002, 0x8000_0000_0000_0000u64));
+    err!(
+        libc::EPERM,
+        sys!(libc::SYS_arch_prctl, 0x1002, 0x8000_0000_0000_0000u64)
+    );
     in_child(|| {
         ok!(sys!(libc::SYS_arch_prctl, 0x1001, 0x1234_5000u64));
         let mut gs = 0u64;

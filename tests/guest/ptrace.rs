@@ -201,7 +201,10 @@ unsafe fn peek_and_poke() {
     *p = 0x1122_3344_5566_7788;
     let pid = traced(|| eq!(*p.add(1), 99));
     set_errno(0);
-    eq!(pt(libc::PTRACE_PEEKDATA, pid, p as usize, 0), 0x1122_3344_5566_7788);
+    eq!(
+        pt(libc::PTRACE_PEEKDATA, pid, p as usize, 0),
+        0x1122_3344_5566_7788
+    );
     eq!(errno(), 0);
     ok!(pt(libc::PTRACE_POKEDATA, pid, p as usize + 8, 99));
     eq!(*p.add(1), 0);
@@ -240,23 +243,44 @@ unsafe fn getregset_fp() {
     eq!(stop_signal(pid), libc::SIGTRAP);
     let mut fp = [0u8; 512];
     ok!(pt(libc::PTRACE_GETFPREGS, pid, 0, fp.as_mut_ptr() as usize));
-    eq!(u64::from_ne_bytes(fp[160 + 80..160 + 88].try_into().unwrap_or_default()), 0x5566);
+    eq!(
+        u64::from_ne_bytes(fp[160 + 80..160 + 88].try_into().unwrap_or_default()),
+        0x5566
+    );
     ok!(pt(libc::PTRACE_SETFPREGS, pid, 0, fp.as_ptr() as usize));
     let mut buf = [0u64; 27];
-    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: 216 };
-    ok!(pt(libc::PTRACE_GETREGSET, pid, 1, &mut iov as *mut _ as usize));
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: 216,
+    };
+    ok!(pt(
+        libc::PTRACE_GETREGSET,
+        pid,
+        1,
+        &mut iov as *mut _ as usize
+    ));
     eq!(iov.iov_len, 216);
     eq!(buf[16], regs(pid).rip);
     let mut big = vec![0u8; 16384];
-    let mut iov = libc::iovec { iov_base: big.as_mut_ptr().cast(), iov_len: 16384 };
-    ok!(pt(libc::PTRACE_GETREGSET, pid, 0x202, &mut iov as *mut _ as usize));
+    let mut iov = libc::iovec {
+        iov_base: big.as_mut_ptr().cast(),
+        iov_len: 16384,
+    };
+    ok!(pt(
+        libc::PTRACE_GETREGSET,
+        pid,
+        0x202,
+        &mut iov as *mut _ as usize
+    ));
     check!(iov.iov_len >= 576);
     kill_tracee(pid);
 }
 
 unsafe fn attach_detach() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     wait_state(pid, "S");
     ok!(pt(libc::PTRACE_ATTACH, pid, 0, 0));
@@ -276,11 +300,18 @@ unsafe fn attach_detach() {
 
 unsafe fn seize_interrupt_listen() {
     const STOP: i32 = 128;
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     wait_state(pid, "S");
-    ok!(pt(libc::PTRACE_SEIZE, pid, 0, libc::PTRACE_O_EXITKILL as usize));
+    ok!(pt(
+        libc::PTRACE_SEIZE,
+        pid,
+        0,
+        libc::PTRACE_O_EXITKILL as usize
+    ));
     wait_state(pid, "S");
     ok!(pt(libc::PTRACE_INTERRUPT, pid, 0, 0));
     eq!(stop_signal(pid), libc::SIGTRAP | STOP << 8);
@@ -309,7 +340,12 @@ unsafe fn singlestep_counts() {
         eq!(stop_signal(pid), libc::SIGTRAP);
         eq!(regs(pid).rip, start + i);
         let mut si: libc::siginfo_t = std::mem::zeroed();
-        ok!(pt(libc::PTRACE_GETSIGINFO, pid, 0, &mut si as *mut _ as usize));
+        ok!(pt(
+            libc::PTRACE_GETSIGINFO,
+            pid,
+            0,
+            &mut si as *mut _ as usize
+        ));
         eq!(si.si_code, 2); // TRAP_TRACE
     }
     kill_tracee(pid);
@@ -340,7 +376,12 @@ unsafe fn breakpoint_int3() {
     });
     let at = target as *const () as usize;
     let word = ok!(pt(libc::PTRACE_PEEKTEXT, pid, at, 0));
-    ok!(pt(libc::PTRACE_POKETEXT, pid, at, (word & !0xff | 0xcc) as usize));
+    ok!(pt(
+        libc::PTRACE_POKETEXT,
+        pid,
+        at,
+        (word & !0xff | 0xcc) as usize
+    ));
     cont(pid, 0);
     eq!(stop_signal(pid), libc::SIGTRAP);
     let mut r = regs(pid);
@@ -375,9 +416,22 @@ unsafe fn siginfo_get_set() {
     cont(pid, 0);
     eq!(stop_signal(pid), libc::SIGUSR1);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    ok!(pt(libc::PTRACE_GETSIGINFO, pid, 0, &mut si as *mut _ as usize));
-    eq!((si.si_signo, si.si_code, si.si_pid()), (libc::SIGUSR1, libc::SI_TKILL, pid));
-    ok!(pt(libc::PTRACE_SETSIGINFO, pid, 0, &si as *const _ as usize));
+    ok!(pt(
+        libc::PTRACE_GETSIGINFO,
+        pid,
+        0,
+        &mut si as *mut _ as usize
+    ));
+    eq!(
+        (si.si_signo, si.si_code, si.si_pid()),
+        (libc::SIGUSR1, libc::SI_TKILL, pid)
+    );
+    ok!(pt(
+        libc::PTRACE_SETSIGINFO,
+        pid,
+        0,
+        &si as *const _ as usize
+    ));
     let mut mask = 0u64;
     ok!(pt(0x420a, pid, 8, &mut mask as *mut u64 as usize)); // GETSIGMASK
     ok!(pt(0x420b, pid, 8, &mask as *const u64 as usize));
@@ -387,7 +441,12 @@ unsafe fn siginfo_get_set() {
 
 unsafe fn event_message(pid: i32) -> i32 {
     let mut m = 0u64;
-    ok!(pt(libc::PTRACE_GETEVENTMSG, pid, 0, &mut m as *mut u64 as usize));
+    ok!(pt(
+        libc::PTRACE_GETEVENTMSG,
+        pid,
+        0,
+        &mut m as *mut u64 as usize
+    ));
     m as i32
 }
 
@@ -398,7 +457,10 @@ unsafe fn options_fork_events() {
     });
     options(pid, libc::PTRACE_O_TRACEFORK);
     cont(pid, 0);
-    eq!(stop_signal(pid), libc::SIGTRAP | libc::PTRACE_EVENT_FORK << 8);
+    eq!(
+        stop_signal(pid),
+        libc::SIGTRAP | libc::PTRACE_EVENT_FORK << 8
+    );
     let child = event_message(pid);
     // The new one is traced too and starts stopped.
     eq!(stop_signal(child), libc::SIGSTOP);
@@ -424,7 +486,10 @@ unsafe fn options_clone_threads() {
     });
     options(pid, libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESYSGOOD);
     cont(pid, 0);
-    eq!(stop_signal(pid), libc::SIGTRAP | libc::PTRACE_EVENT_CLONE << 8);
+    eq!(
+        stop_signal(pid),
+        libc::SIGTRAP | libc::PTRACE_EVENT_CLONE << 8
+    );
     let tid = event_message(pid);
     check!(tid != pid);
     eq!(stop_signal(tid), libc::SIGSTOP);
@@ -454,7 +519,10 @@ unsafe fn exec_event() {
     });
     options(pid, libc::PTRACE_O_TRACEEXEC);
     cont(pid, 0);
-    eq!(stop_signal(pid), libc::SIGTRAP | libc::PTRACE_EVENT_EXEC << 8);
+    eq!(
+        stop_signal(pid),
+        libc::SIGTRAP | libc::PTRACE_EVENT_EXEC << 8
+    );
     eq!(event_message(pid), pid);
     cont(pid, 0);
     eq!(exited(pid), 0);
@@ -464,7 +532,10 @@ unsafe fn exit_event() {
     let pid = traced(|| libc::_exit(9));
     options(pid, libc::PTRACE_O_TRACEEXIT);
     cont(pid, 0);
-    eq!(stop_signal(pid), libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8);
+    eq!(
+        stop_signal(pid),
+        libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8
+    );
     eq!(event_message(pid), 9 << 8);
     cont(pid, 0);
     eq!(exited(pid), 9);
@@ -473,8 +544,10 @@ unsafe fn exit_event() {
 unsafe fn exitkill_option() {
     let (r, w) = pipe();
     let tracer = fork(|| {
-        let pid = traced(|| loop {
-            libc::pause();
+        let pid = traced(|| {
+            loop {
+                libc::pause();
+            }
         });
         options(pid, libc::PTRACE_O_EXITKILL);
         cont(pid, 0);
@@ -491,13 +564,18 @@ unsafe fn errors() {
     err!(libc::ESRCH, pt(libc::PTRACE_ATTACH, 0x3f_ffff, 0, 0));
     err!(libc::EPERM, pt(libc::PTRACE_ATTACH, libc::getpid(), 0, 0));
     err!(libc::ESRCH, pt(libc::PTRACE_CONT, libc::getppid(), 0, 0));
-    let pid = traced(|| loop {
-        libc::pause();
+    let pid = traced(|| {
+        loop {
+            libc::pause();
+        }
     });
     err!(libc::EPERM, pt(libc::PTRACE_ATTACH, pid, 0, 0));
     err!(libc::EIO, pt(libc::PTRACE_CONT, pid, 0, 999));
     err!(libc::EIO, pt(0x9999, pid, 0, 0));
-    err!(libc::EINVAL, pt(libc::PTRACE_SETOPTIONS, pid, 0, 0x4000_0000));
+    err!(
+        libc::EINVAL,
+        pt(libc::PTRACE_SETOPTIONS, pid, 0, 0x4000_0000)
+    );
     cont(pid, 0);
     wait_state(pid, "S");
     // Running: nothing to read.
@@ -510,8 +588,10 @@ unsafe fn errors() {
 }
 
 unsafe fn tracer_death_detaches() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     in_child(|| {
         ok!(pt(libc::PTRACE_ATTACH, pid, 0, 0));
@@ -523,8 +603,10 @@ unsafe fn tracer_death_detaches() {
 }
 
 unsafe fn permission() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     in_child(|| {
         ok!(libc::setgid(1000));
@@ -553,8 +635,10 @@ unsafe fn permission() {
 }
 
 unsafe fn group_stop() {
-    let pid = traced(|| loop {
-        libc::pause();
+    let pid = traced(|| {
+        loop {
+            libc::pause();
+        }
     });
     cont(pid, 0);
     libc::kill(pid, libc::SIGTSTP);
@@ -563,13 +647,18 @@ unsafe fn group_stop() {
     cont(pid, libc::SIGTSTP);
     eq!(stop_signal(pid), libc::SIGTSTP);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    err!(libc::EINVAL, pt(libc::PTRACE_GETSIGINFO, pid, 0, &mut si as *mut _ as usize));
+    err!(
+        libc::EINVAL,
+        pt(libc::PTRACE_GETSIGINFO, pid, 0, &mut si as *mut _ as usize)
+    );
     kill_tracee(pid);
 }
 
 unsafe fn attach_stopped() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGSTOP);
     let mut st = 0;
@@ -584,8 +673,10 @@ unsafe fn attach_stopped() {
 }
 
 unsafe fn peekuser_pokeuser() {
-    let pid = traced(|| loop {
-        libc::pause();
+    let pid = traced(|| {
+        loop {
+            libc::pause();
+        }
     });
     let r = regs(pid);
     eq!(ok!(pt(libc::PTRACE_PEEKUSER, pid, 8 * 16, 0)) as u64, r.rip);
@@ -599,11 +690,16 @@ unsafe fn peekuser_pokeuser() {
 }
 
 unsafe fn proc_tracerpid() {
-    let pid = traced(|| loop {
-        libc::pause();
+    let pid = traced(|| {
+        loop {
+            libc::pause();
+        }
     });
     let t = util::read_text(&format!("/proc/{pid}/status"));
-    check!(t.contains(&format!("TracerPid:\t{}\n", libc::getpid())), "{t}");
+    check!(
+        t.contains(&format!("TracerPid:\t{}\n", libc::getpid())),
+        "{t}"
+    );
     check!(t.contains("State:\tt (tracing stop)"));
     kill_tracee(pid);
 }
@@ -641,11 +737,23 @@ unsafe fn process_vm_of_tracee() {
     let p = anon(8192);
     let pid = traced(|| *p = 1);
     let data = vec![7u8; 8192];
-    let local = libc::iovec { iov_base: data.as_ptr() as *mut _, iov_len: 8192 };
-    let remote = libc::iovec { iov_base: p.cast(), iov_len: 8192 };
-    eq!(ok!(libc::process_vm_writev(pid, &local, 1, &remote, 1, 0)), 8192);
+    let local = libc::iovec {
+        iov_base: data.as_ptr() as *mut _,
+        iov_len: 8192,
+    };
+    let remote = libc::iovec {
+        iov_base: p.cast(),
+        iov_len: 8192,
+    };
+    eq!(
+        ok!(libc::process_vm_writev(pid, &local, 1, &remote, 1, 0)),
+        8192
+    );
     set_errno(0);
-    eq!(pt(libc::PTRACE_PEEKDATA, pid, p as usize + 8000, 0), 0x0707_0707_0707_0707);
+    eq!(
+        pt(libc::PTRACE_PEEKDATA, pid, p as usize + 8000, 0),
+        0x0707_0707_0707_0707
+    );
     kill_tracee(pid);
 }
 

@@ -35,11 +35,21 @@ const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 
 fn stmt(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    }
 }
 
 const LD: u32 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -47,14 +57,30 @@ const JEQ: u32 = 0x15;
 const RET: u32 = 0x06;
 
 unsafe fn load(program: &[libc::sock_filter], flags: u32) -> i64 {
-    let fprog = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut _ };
-    sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &fprog as *const _)
+    let fprog = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_ptr() as *mut _,
+    };
+    sys!(
+        libc::SYS_seccomp,
+        libc::SECCOMP_SET_MODE_FILTER,
+        flags,
+        &fprog as *const _
+    )
 }
 
 /// `action` for this call, everything else allowed.
 unsafe fn install(nr: libc::c_long, action: u32) {
     ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    ok!(load(&[stmt(LD, 0), jump(JEQ, nr as u32, 0, 1), stmt(RET, action), stmt(RET, ALLOW)], 0));
+    ok!(load(
+        &[
+            stmt(LD, 0),
+            jump(JEQ, nr as u32, 0, 1),
+            stmt(RET, action),
+            stmt(RET, ALLOW)
+        ],
+        0
+    ));
 }
 
 unsafe fn filter_errno() {
@@ -78,7 +104,10 @@ unsafe fn filter_errno() {
 unsafe fn filter_kill_thread_and_process() {
     for action in [KILL_THREAD, KILL_PROCESS] {
         let pid = fork(|| {
-            let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            let zero = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
             libc::setrlimit(libc::RLIMIT_CORE, &zero);
             install(libc::SYS_getppid, action);
             sys!(libc::SYS_getppid);
@@ -89,7 +118,10 @@ unsafe fn filter_kill_thread_and_process() {
     // KILL_THREAD leaves the other threads alone.
     in_child(|| {
         let (r, w) = pipe();
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         let t = std::thread::spawn(move || {
             install(libc::SYS_getppid, KILL_THREAD);
@@ -99,7 +131,9 @@ unsafe fn filter_kill_thread_and_process() {
         });
         eq!(read_some(r, 1), b"x");
         sleep_ms(30);
-        let n = std::fs::read_dir("/proc/self/task").map(|d| d.count()).unwrap_or(0);
+        let n = std::fs::read_dir("/proc/self/task")
+            .map(|d| d.count())
+            .unwrap_or(0);
         eq!(n, 1);
         eq!(poll_one(r, libc::POLLIN, 0), 0);
         std::mem::forget(t);
@@ -133,13 +167,19 @@ unsafe fn filter_trap_signal() {
         handle(libc::SIGSYS, on_sys as *const () as usize, libc::SA_SIGINFO);
         install(libc::SYS_getppid, TRAP | 55);
         eq!(sys!(libc::SYS_getppid), 4242);
-        eq!((HITS.load(SeqCst), CODE.load(SeqCst), ERR.load(SeqCst)), (1, 1, 55)); // SYS_SECCOMP
+        eq!(
+            (HITS.load(SeqCst), CODE.load(SeqCst), ERR.load(SeqCst)),
+            (1, 1, 55)
+        ); // SYS_SECCOMP
         eq!(i64::from(NR.load(SeqCst)), libc::SYS_getppid);
         eq!(ARCH.load(SeqCst) as u32, 0xc000_003e);
         check!(ADDR.load(SeqCst) > 0x1000);
     });
     let pid = fork(|| {
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         install(libc::SYS_getppid, TRAP);
         sys!(libc::SYS_getppid);
@@ -192,7 +232,10 @@ unsafe fn filter_inherited_over_fork_and_exec() {
         in_child(|| err!(libc::EPROTO, libc::mkdir(c"x".as_ptr(), 0o755)));
         let t = std::thread::spawn(|| err!(libc::EPROTO, libc::mkdir(c"x".as_ptr(), 0o755)));
         check!(t.join().is_ok());
-        let (out, st) = crate::exec::run_env(&["/bin/sh", "-c", "mkdir y 2>&1; test ! -d y"], &["LC_ALL=C", "PATH=/bin"]);
+        let (out, st) = crate::exec::run_env(
+            &["/bin/sh", "-c", "mkdir y 2>&1; test ! -d y"],
+            &["LC_ALL=C", "PATH=/bin"],
+        );
         check!(st == 0 && out.contains("Protocol error"), "{out}");
     });
 }
@@ -208,13 +251,32 @@ unsafe fn filter_sees_arch_and_ip() {
     in_child(|| {
         ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         // Another architecture would be killed.
-        ok!(load(&[stmt(LD, 4), jump(JEQ, 0xc000_003e, 1, 0), stmt(RET, KILL_PROCESS), stmt(LD, 12), stmt(RET, ALLOW)], 0));
+        ok!(load(
+            &[
+                stmt(LD, 4),
+                jump(JEQ, 0xc000_003e, 1, 0),
+                stmt(RET, KILL_PROCESS),
+                stmt(LD, 12),
+                stmt(RET, ALLOW)
+            ],
+            0
+        ));
         check!(sys!(libc::SYS_getppid) > 0);
     });
     in_child(|| {
         ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         // The high half of the instruction pointer is not zero (static-PIE).
-        ok!(load(&[stmt(LD, 0), jump(JEQ, libc::SYS_getppid as u32, 0, 3), stmt(LD, 12), jump(JEQ, 0, 1, 0), stmt(RET, ERRNO | 33), stmt(RET, ALLOW)], 0));
+        ok!(load(
+            &[
+                stmt(LD, 0),
+                jump(JEQ, libc::SYS_getppid as u32, 0, 3),
+                stmt(LD, 12),
+                jump(JEQ, 0, 1, 0),
+                stmt(RET, ERRNO | 33),
+                stmt(RET, ALLOW)
+            ],
+            0
+        ));
         let r = sys!(libc::SYS_getppid);
         check!(r == -1 && errno() == 33 || r > 0);
     });
@@ -236,16 +298,35 @@ unsafe fn filter_bad_programs() {
         err!(libc::EINVAL, load(&[stmt(LD, 0)], 0)); // no return
         err!(libc::EINVAL, load(&[stmt(LD, 1), stmt(RET, ALLOW)], 0)); // unaligned
         err!(libc::EINVAL, load(&[stmt(LD, 64), stmt(RET, ALLOW)], 0)); // beyond the data
-        err!(libc::EINVAL, load(&[jump(JEQ, 0, 9, 9), stmt(RET, ALLOW)], 0)); // jump out
+        err!(
+            libc::EINVAL,
+            load(&[jump(JEQ, 0, 9, 9), stmt(RET, ALLOW)], 0)
+        ); // jump out
         err!(libc::EINVAL, load(&[stmt(0xfff, 0), stmt(RET, ALLOW)], 0));
         err!(libc::EINVAL, load(&[stmt(RET, ALLOW)], 0x1000));
-        let fprog = libc::sock_fprog { len: 5000, filter: 8 as *mut _ };
-        check!(sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &fprog as *const _) == -1);
+        let fprog = libc::sock_fprog {
+            len: 5000,
+            filter: 8 as *mut _,
+        };
+        check!(
+            sys!(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                0,
+                &fprog as *const _
+            ) == -1
+        );
         check!([libc::EINVAL, libc::EFAULT].contains(&errno()));
-        err!(libc::EFAULT, sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, 8));
+        err!(
+            libc::EFAULT,
+            sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, 8)
+        );
         // An unknown action kills.
         let pid = fork(|| {
-            let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            let zero = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
             libc::setrlimit(libc::RLIMIT_CORE, &zero);
             install(libc::SYS_getppid, 0x1234_0000);
             sys!(libc::SYS_getppid);
@@ -267,7 +348,13 @@ unsafe fn strict_mode() {
 
 unsafe fn strict_mode_kill() {
     let pid = fork(|| {
-        ok!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0));
+        ok!(libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_STRICT,
+            0,
+            0,
+            0
+        ));
         sys!(libc::SYS_getpid);
         sys!(libc::SYS_exit, 5);
     });
@@ -286,7 +373,12 @@ unsafe fn tsync_all_threads() {
         read_some(r, 1);
         ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         ok!(load(
-            &[stmt(LD, 0), jump(JEQ, libc::SYS_getppid as u32, 0, 1), stmt(RET, ERRNO | 9), stmt(RET, ALLOW)],
+            &[
+                stmt(LD, 0),
+                jump(JEQ, libc::SYS_getppid as u32, 0, 1),
+                stmt(RET, ERRNO | 9),
+                stmt(RET, ALLOW)
+            ],
             libc::SECCOMP_FILTER_FLAG_TSYNC as u32
         ));
         write_all(w2, b"x");
@@ -299,8 +391,14 @@ unsafe fn get_action_avail() {
         ok!(sys!(libc::SYS_seccomp, 2, 0, &action as *const u32));
     }
     let bad = 0x1234_0000u32;
-    err!(libc::EOPNOTSUPP, sys!(libc::SYS_seccomp, 2, 0, &bad as *const u32));
-    err!(libc::EINVAL, sys!(libc::SYS_seccomp, 2, 1, &bad as *const u32));
+    err!(
+        libc::EOPNOTSUPP,
+        sys!(libc::SYS_seccomp, 2, 0, &bad as *const u32)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_seccomp, 2, 1, &bad as *const u32)
+    );
 }
 
 unsafe fn get_notif_sizes_or_refusal() {
@@ -325,7 +423,10 @@ unsafe fn status_fields() {
         install(libc::SYS_getppid, ERRNO | 1);
         install(libc::SYS_getppid, ERRNO | 1);
         let t = util::read_text("/proc/self/status");
-        check!(t.contains("\nSeccomp:\t2\n") && t.contains("\nSeccomp_filters:\t2\n"), "{t}");
+        check!(
+            t.contains("\nSeccomp:\t2\n") && t.contains("\nSeccomp_filters:\t2\n"),
+            "{t}"
+        );
         eq!(libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0), 2);
     });
 }
@@ -341,17 +442,26 @@ unsafe fn filter_on_vdso_calls_and_uname() {
         err!(libc::EDOM, sys!(libc::SYS_sched_yield));
         install(libc::SYS_clock_gettime, ERRNO | libc::EDOM as u32);
         let mut t: libc::timespec = std::mem::zeroed();
-        err!(libc::EDOM, sys!(libc::SYS_clock_gettime, 1, &mut t as *mut _));
+        err!(
+            libc::EDOM,
+            sys!(libc::SYS_clock_gettime, 1, &mut t as *mut _)
+        );
     });
 }
 
 unsafe fn mode_errors() {
     err!(libc::EINVAL, sys!(libc::SYS_seccomp, 99, 0, 0));
-    err!(libc::EINVAL, sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_STRICT, 1, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_STRICT, 1, 0)
+    );
     err!(libc::EINVAL, libc::prctl(libc::PR_SET_SECCOMP, 9, 0, 0, 0));
     in_child(|| {
         install(libc::SYS_getppid, ALLOW);
         // No way back to the strict mode.
-        err!(libc::EINVAL, sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_STRICT, 0, 0));
+        err!(
+            libc::EINVAL,
+            sys!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_STRICT, 0, 0)
+        );
     });
 }

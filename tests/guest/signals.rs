@@ -119,7 +119,15 @@ unsafe fn on(signo: i32, flags: i32) {
 }
 
 unsafe fn handler_runs() {
-    for signo in [libc::SIGUSR1, libc::SIGTERM, libc::SIGHUP, libc::SIGALRM, libc::SIGCHLD, libc::SIGRTMIN(), libc::SIGRTMAX()] {
+    for signo in [
+        libc::SIGUSR1,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGALRM,
+        libc::SIGCHLD,
+        libc::SIGRTMIN(),
+        libc::SIGRTMAX(),
+    ] {
         on(signo, 0);
         let before = COUNT.load(SeqCst);
         ok!(libc::raise(signo));
@@ -148,7 +156,9 @@ unsafe fn siginfo_of_kill() {
 
 unsafe fn siginfo_of_queue() {
     handle(libc::SIGUSR2, fp3(info), libc::SA_SIGINFO);
-    let value = libc::sigval { sival_ptr: 0x1234_5678_9abc as *mut _ };
+    let value = libc::sigval {
+        sival_ptr: 0x1234_5678_9abc as *mut _,
+    };
     ok!(libc::sigqueue(libc::getpid(), libc::SIGUSR2, value));
     eq!(CODE.load(SeqCst), libc::SI_QUEUE);
     eq!(VALUE.load(SeqCst), 0x1234_5678_9abc);
@@ -164,9 +174,23 @@ unsafe fn siginfo_of_tgkill() {
     // Somebody else's codes can only be forged towards oneself.
     let mut si: libc::siginfo_t = std::mem::zeroed();
     si.si_code = 5;
-    err!(libc::EPERM, sys!(libc::SYS_rt_sigqueueinfo, libc::getppid(), libc::SIGCONT, &si as *const _));
+    err!(
+        libc::EPERM,
+        sys!(
+            libc::SYS_rt_sigqueueinfo,
+            libc::getppid(),
+            libc::SIGCONT,
+            &si as *const _
+        )
+    );
     si.si_code = -60;
-    ok!(sys!(libc::SYS_rt_tgsigqueueinfo, pid, pid, libc::SIGUSR2, &si as *const _));
+    ok!(sys!(
+        libc::SYS_rt_tgsigqueueinfo,
+        pid,
+        pid,
+        libc::SIGUSR2,
+        &si as *const _
+    ));
     eq!(CODE.load(SeqCst), -60);
 }
 
@@ -174,20 +198,56 @@ unsafe fn sigaction_errors() {
     let mut sa: libc::sigaction = std::mem::zeroed();
     sa.sa_sigaction = libc::SIG_IGN;
     for signo in [0, -1, 65, 1000, libc::SIGKILL, libc::SIGSTOP] {
-        err!(libc::EINVAL, libc::sigaction(signo, &sa, std::ptr::null_mut()));
+        err!(
+            libc::EINVAL,
+            libc::sigaction(signo, &sa, std::ptr::null_mut())
+        );
     }
     // Reading the action of SIGKILL is allowed.
     ok!(libc::sigaction(libc::SIGKILL, std::ptr::null(), &mut sa));
-    err!(libc::EFAULT, sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 8, 0, 8));
-    err!(libc::EFAULT, sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 0, 8, 8));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 8, 0, 8)
+    );
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 0, 8, 8)
+    );
 }
 
 unsafe fn raw_sigaction_sizes() {
     let mut buf = [0u64; 4];
-    err!(libc::EINVAL, sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 0, buf.as_mut_ptr(), 4));
-    ok!(sys!(libc::SYS_rt_sigaction, libc::SIGUSR1, 0, buf.as_mut_ptr(), 8));
-    err!(libc::EINVAL, sys!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, buf.as_ptr(), 0, 16));
-    err!(libc::EINVAL, sys!(libc::SYS_rt_sigpending, buf.as_mut_ptr(), 16));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_rt_sigaction,
+            libc::SIGUSR1,
+            0,
+            buf.as_mut_ptr(),
+            4
+        )
+    );
+    ok!(sys!(
+        libc::SYS_rt_sigaction,
+        libc::SIGUSR1,
+        0,
+        buf.as_mut_ptr(),
+        8
+    ));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            buf.as_ptr(),
+            0,
+            16
+        )
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_rt_sigpending, buf.as_mut_ptr(), 16)
+    );
     err!(libc::EINVAL, sys!(libc::SYS_rt_sigsuspend, buf.as_ptr(), 4));
 }
 
@@ -200,7 +260,10 @@ unsafe fn sigaction_reports_old() {
     let mut old: libc::sigaction = std::mem::zeroed();
     ok!(libc::sigaction(libc::SIGUSR1, std::ptr::null(), &mut old));
     eq!(old.sa_sigaction, fp(count));
-    eq!(old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_SIGINFO), libc::SA_RESTART | libc::SA_NODEFER);
+    eq!(
+        old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_SIGINFO),
+        libc::SA_RESTART | libc::SA_NODEFER
+    );
     eq!(libc::sigismember(&old.sa_mask, libc::SIGUSR2), 1);
     // SIGKILL and SIGSTOP are silently taken out of the mask.
     eq!(libc::sigismember(&old.sa_mask, libc::SIGKILL), 0);
@@ -223,10 +286,19 @@ unsafe fn default_ignored_signals() {
     for signo in [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT] {
         ok!(libc::raise(signo));
     }
-    for (signo, core) in [(libc::SIGQUIT, true), (libc::SIGIO, false), (libc::SIGVTALRM, false), (libc::SIGSTKFLT, false), (libc::SIGSYS, true)] {
+    for (signo, core) in [
+        (libc::SIGQUIT, true),
+        (libc::SIGIO, false),
+        (libc::SIGVTALRM, false),
+        (libc::SIGSTKFLT, false),
+        (libc::SIGSYS, true),
+    ] {
         let _ = core;
         let pid = fork(|| {
-            let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            let zero = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
             libc::setrlimit(libc::RLIMIT_CORE, &zero);
             libc::raise(signo);
         });
@@ -246,9 +318,17 @@ unsafe fn mask_blocks_until_unblocked() {
 unsafe fn mask_cannot_block_kill() {
     let mut set: libc::sigset_t = std::mem::zeroed();
     libc::sigfillset(&mut set);
-    ok!(libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()));
+    ok!(libc::sigprocmask(
+        libc::SIG_SETMASK,
+        &set,
+        std::ptr::null_mut()
+    ));
     let mut now: libc::sigset_t = std::mem::zeroed();
-    ok!(libc::sigprocmask(libc::SIG_SETMASK, std::ptr::null(), &mut now));
+    ok!(libc::sigprocmask(
+        libc::SIG_SETMASK,
+        std::ptr::null(),
+        &mut now
+    ));
     eq!(libc::sigismember(&now, libc::SIGKILL), 0);
     eq!(libc::sigismember(&now, libc::SIGSTOP), 0);
     eq!(libc::sigismember(&now, libc::SIGTERM), 1);
@@ -256,11 +336,24 @@ unsafe fn mask_cannot_block_kill() {
 
 unsafe fn sigprocmask_errors() {
     let set = sigset(&[]);
-    err!(libc::EINVAL, libc::sigprocmask(77, &set, std::ptr::null_mut()));
+    err!(
+        libc::EINVAL,
+        libc::sigprocmask(77, &set, std::ptr::null_mut())
+    );
     // The operation does not matter without a set.
-    ok!(libc::sigprocmask(77, std::ptr::null(), std::ptr::null_mut()));
-    err!(libc::EFAULT, sys!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 8, 0, 8));
-    err!(libc::EFAULT, sys!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, 8, 8));
+    ok!(libc::sigprocmask(
+        77,
+        std::ptr::null(),
+        std::ptr::null_mut()
+    ));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 8, 0, 8)
+    );
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, 8, 8)
+    );
 }
 
 static DEPTH: AtomicI32 = AtomicI32::new(0);
@@ -337,7 +430,13 @@ unsafe fn order() -> Vec<(i32, i64)> {
 }
 
 unsafe fn queue(signo: i32, value: usize) {
-    ok!(libc::sigqueue(libc::getpid(), signo, libc::sigval { sival_ptr: value as *mut _ }));
+    ok!(libc::sigqueue(
+        libc::getpid(),
+        signo,
+        libc::sigval {
+            sival_ptr: value as *mut _
+        }
+    ));
 }
 
 unsafe fn record_all(signals: &[i32]) {
@@ -382,7 +481,10 @@ unsafe fn lowest_signal_first() {
     }
     unblock(&signals);
     let got: Vec<i32> = order().iter().map(|o| o.0).collect();
-    eq!(got, [libc::SIGHUP, libc::SIGUSR2, libc::SIGTERM, libc::SIGRTMIN()]);
+    eq!(
+        got,
+        [libc::SIGHUP, libc::SIGUSR2, libc::SIGTERM, libc::SIGRTMIN()]
+    );
 }
 
 unsafe fn realtime_carries_value() {
@@ -392,14 +494,19 @@ unsafe fn realtime_carries_value() {
 }
 
 unsafe fn sigqueue_limit() {
-    let limit = libc::rlimit { rlim_cur: 10, rlim_max: 10 };
+    let limit = libc::rlimit {
+        rlim_cur: 10,
+        rlim_max: 10,
+    };
     in_child(|| {
         // Another uid, so that nobody else's signals count.
         ok!(libc::setresuid(54321, 54321, 54321));
         ok!(libc::setrlimit(libc::RLIMIT_SIGPENDING, &limit));
         let rt = libc::SIGRTMIN();
         block(&[rt, libc::SIGUSR1]);
-        let v = libc::sigval { sival_ptr: std::ptr::null_mut() };
+        let v = libc::sigval {
+            sival_ptr: std::ptr::null_mut(),
+        };
         let mut sent = 0;
         while libc::sigqueue(libc::getpid(), rt, v) == 0 {
             sent += 1;
@@ -461,7 +568,10 @@ unsafe fn sigwait_takes_signal() {
     block(&[libc::SIGUSR1]);
     let child = later(libc::SIGUSR1, 30);
     let mut si: libc::siginfo_t = std::mem::zeroed();
-    eq!(ok!(libc::sigwaitinfo(&sigset(&[libc::SIGUSR1]), &mut si)), libc::SIGUSR1);
+    eq!(
+        ok!(libc::sigwaitinfo(&sigset(&[libc::SIGUSR1]), &mut si)),
+        libc::SIGUSR1
+    );
     eq!(si.si_pid(), child);
     unblock(&[libc::SIGUSR1]);
     eq!(COUNT.load(SeqCst), 0);
@@ -470,26 +580,62 @@ unsafe fn sigwait_takes_signal() {
 unsafe fn sigtimedwait_timeout() {
     block(&[libc::SIGUSR1]);
     let set = sigset(&[libc::SIGUSR1]);
-    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    err!(libc::EAGAIN, libc::sigtimedwait(&set, std::ptr::null_mut(), &zero));
+    let zero = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    err!(
+        libc::EAGAIN,
+        libc::sigtimedwait(&set, std::ptr::null_mut(), &zero)
+    );
     let start = now_ms();
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    err!(libc::EAGAIN, libc::sigtimedwait(&set, std::ptr::null_mut(), &ts));
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
+    err!(
+        libc::EAGAIN,
+        libc::sigtimedwait(&set, std::ptr::null_mut(), &ts)
+    );
     check!(now_ms() - start >= 49);
     libc::raise(libc::SIGUSR1);
-    eq!(ok!(libc::sigtimedwait(&set, std::ptr::null_mut(), &zero)), libc::SIGUSR1);
+    eq!(
+        ok!(libc::sigtimedwait(&set, std::ptr::null_mut(), &zero)),
+        libc::SIGUSR1
+    );
     // A handled signal that is not waited for interrupts.
     on(libc::SIGUSR2, libc::SA_RESTART);
     later(libc::SIGUSR2, 20);
-    let long = libc::timespec { tv_sec: 5, tv_nsec: 0 };
-    err!(libc::EINTR, sys!(libc::SYS_rt_sigtimedwait, &set as *const _, 0, &long as *const _, 8));
+    let long = libc::timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
+    err!(
+        libc::EINTR,
+        sys!(
+            libc::SYS_rt_sigtimedwait,
+            &set as *const _,
+            0,
+            &long as *const _,
+            8
+        )
+    );
 }
 
 unsafe fn sigtimedwait_errors() {
     let set = sigset(&[libc::SIGUSR1]);
-    let bad = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
-    err!(libc::EINVAL, libc::sigtimedwait(&set, std::ptr::null_mut(), &bad));
-    err!(libc::EINVAL, sys!(libc::SYS_rt_sigtimedwait, &set as *const _, 0, 0, 4));
+    let bad = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000_000,
+    };
+    err!(
+        libc::EINVAL,
+        libc::sigtimedwait(&set, std::ptr::null_mut(), &bad)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_rt_sigtimedwait, &set as *const _, 0, 0, 4)
+    );
 }
 
 unsafe fn restart_read() {
@@ -519,8 +665,14 @@ unsafe fn no_restart_read() {
 unsafe fn nanosleep_never_restarts() {
     on(libc::SIGUSR1, libc::SA_RESTART);
     later(libc::SIGUSR1, 30);
-    let ts = libc::timespec { tv_sec: 10, tv_nsec: 0 };
-    let mut rem = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let ts = libc::timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    let mut rem = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     err!(libc::EINTR, libc::nanosleep(&ts, &mut rem));
     check!(rem.tv_sec == 9, "remaining {} s", rem.tv_sec);
     // A stop and continue without a handler is not seen at all.
@@ -532,7 +684,10 @@ unsafe fn nanosleep_never_restarts() {
         sleep_ms(20);
         libc::kill(me, libc::SIGCONT);
     });
-    let ts = libc::timespec { tv_sec: 0, tv_nsec: 150_000_000 };
+    let ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 150_000_000,
+    };
     ok!(libc::nanosleep(&ts, std::ptr::null_mut()));
     check!(now_ms() - start >= 149);
     util::wait(pid);
@@ -543,7 +698,16 @@ unsafe fn poll_never_restarts() {
     later(libc::SIGUSR1, 20);
     err!(libc::EINTR, libc::poll(std::ptr::null_mut(), 0, 5000));
     later(libc::SIGUSR1, 20);
-    err!(libc::EINTR, libc::select(0, std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut()));
+    err!(
+        libc::EINTR,
+        libc::select(
+            0,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut()
+        )
+    );
 }
 
 unsafe fn restart_wait() {
@@ -564,9 +728,23 @@ unsafe fn restart_futex_wait() {
     let word = 0u32;
     on(libc::SIGUSR1, libc::SA_RESTART);
     later(libc::SIGUSR1, 20);
-    let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+    let ts = libc::timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
     // With a relative time-out a handler ends the wait in any case.
-    err!(libc::EINTR, sys!(libc::SYS_futex, &word as *const u32, libc::FUTEX_WAIT, 0, &ts as *const _, 0, 0));
+    err!(
+        libc::EINTR,
+        sys!(
+            libc::SYS_futex,
+            &word as *const u32,
+            libc::FUTEX_WAIT,
+            0,
+            &ts as *const _,
+            0,
+            0
+        )
+    );
     eq!(COUNT.load(SeqCst), 1);
     // Without one it is restarted.
     static WORD: AtomicI32 = AtomicI32::new(0);
@@ -583,12 +761,34 @@ unsafe fn restart_futex_wait() {
         sleep_ms(20);
         sys!(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
     });
-    ok!(sys!(libc::SYS_futex, WORD.as_ptr(), libc::FUTEX_WAIT, 0, 0, 0, 0));
+    ok!(sys!(
+        libc::SYS_futex,
+        WORD.as_ptr(),
+        libc::FUTEX_WAIT,
+        0,
+        0,
+        0,
+        0
+    ));
     eq!((COUNT.load(SeqCst), WORD.load(SeqCst)), (2, 1));
     on(libc::SIGUSR1, 0);
     later(libc::SIGUSR1, 20);
-    let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
-    err!(libc::EINTR, sys!(libc::SYS_futex, &word as *const u32, libc::FUTEX_WAIT, 0, &ts as *const _, 0, 0));
+    let ts = libc::timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
+    err!(
+        libc::EINTR,
+        sys!(
+            libc::SYS_futex,
+            &word as *const u32,
+            libc::FUTEX_WAIT,
+            0,
+            &ts as *const _,
+            0,
+            0
+        )
+    );
 }
 
 unsafe fn partial_transfer_beats_eintr() {
@@ -621,7 +821,11 @@ extern "C" fn note_stack(_: i32) {
 unsafe fn altstack_used() {
     let len = 65536;
     let p = anon(len) as usize;
-    let ss = libc::stack_t { ss_sp: p as *mut _, ss_flags: 0, ss_size: len };
+    let ss = libc::stack_t {
+        ss_sp: p as *mut _,
+        ss_flags: 0,
+        ss_size: len,
+    };
     let mut old: libc::stack_t = std::mem::zeroed();
     ok!(libc::sigaltstack(&ss, &mut old));
     eq!(old.ss_flags, libc::SS_DISABLE);
@@ -641,13 +845,31 @@ unsafe fn altstack_used() {
 
 unsafe fn altstack_errors() {
     let p = anon(65536);
-    let small = libc::stack_t { ss_sp: p.cast(), ss_flags: 0, ss_size: 1024 };
-    err!(libc::ENOMEM, libc::sigaltstack(&small, std::ptr::null_mut()));
-    let flags = libc::stack_t { ss_sp: p.cast(), ss_flags: 0x40, ss_size: 65536 };
-    err!(libc::EINVAL, libc::sigaltstack(&flags, std::ptr::null_mut()));
+    let small = libc::stack_t {
+        ss_sp: p.cast(),
+        ss_flags: 0,
+        ss_size: 1024,
+    };
+    err!(
+        libc::ENOMEM,
+        libc::sigaltstack(&small, std::ptr::null_mut())
+    );
+    let flags = libc::stack_t {
+        ss_sp: p.cast(),
+        ss_flags: 0x40,
+        ss_size: 65536,
+    };
+    err!(
+        libc::EINVAL,
+        libc::sigaltstack(&flags, std::ptr::null_mut())
+    );
     err!(libc::EFAULT, sys!(libc::SYS_sigaltstack, 8, 0));
     // A thread starts without one.
-    let on = libc::stack_t { ss_sp: p.cast(), ss_flags: 0, ss_size: 65536 };
+    let on = libc::stack_t {
+        ss_sp: p.cast(),
+        ss_flags: 0,
+        ss_size: 65536,
+    };
     ok!(libc::sigaltstack(&on, std::ptr::null_mut()));
     in_child(|| {
         let mut ss: libc::stack_t = std::mem::zeroed();
@@ -675,7 +897,11 @@ unsafe fn altstack_autodisarm() {
     const SS_AUTODISARM: i32 = 1 << 31;
     let len = 65536;
     let p = anon(len);
-    let ss = libc::stack_t { ss_sp: p.cast(), ss_flags: SS_AUTODISARM, ss_size: len };
+    let ss = libc::stack_t {
+        ss_sp: p.cast(),
+        ss_flags: SS_AUTODISARM,
+        ss_size: len,
+    };
     ok!(libc::sigaltstack(&ss, std::ptr::null_mut()));
     handle(libc::SIGUSR1, fp(note_stack), libc::SA_ONSTACK);
     libc::raise(libc::SIGUSR1);
@@ -693,10 +919,17 @@ extern "C" fn fix_page(_: i32, si: *mut libc::siginfo_t, uc: *mut libc::c_void) 
         CODE.store((*si).si_code, SeqCst);
         let uc = &*uc.cast::<libc::ucontext_t>();
         VALUE.store(uc.uc_mcontext.gregs[libc::REG_ERR as usize], SeqCst);
-        PID.store(uc.uc_mcontext.gregs[libc::REG_TRAPNO as usize] as i32, SeqCst);
+        PID.store(
+            uc.uc_mcontext.gregs[libc::REG_TRAPNO as usize] as i32,
+            SeqCst,
+        );
         check!(uc.uc_mcontext.gregs[libc::REG_CR2 as usize] as usize == addr);
         COUNT.fetch_add(1, SeqCst);
-        libc::mprotect((addr & !4095) as *mut _, 4096, libc::PROT_READ | libc::PROT_WRITE);
+        libc::mprotect(
+            (addr & !4095) as *mut _,
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+        );
     }
 }
 
@@ -773,11 +1006,21 @@ unsafe fn sigbus_beyond_file_end() {
     handle(libc::SIGBUS, fp3(note_and_jump), libc::SA_SIGINFO);
     write_file("f", &[1; 100]);
     let fd = open("f", libc::O_RDWR);
-    let p = ok!(libc::mmap(std::ptr::null_mut(), 8192, libc::PROT_READ, libc::MAP_SHARED, fd, 0)) as usize;
+    let p = ok!(libc::mmap(
+        std::ptr::null_mut(),
+        8192,
+        libc::PROT_READ,
+        libc::MAP_SHARED,
+        fd,
+        0
+    )) as usize;
     eq!(load(p) as u8, 1);
     eq!(load(p + 104), 0);
     eq!(load(p + 4096), 0x55);
-    eq!((SIGNO.load(SeqCst), CODE.load(SeqCst), ADDR.load(SeqCst)), (libc::SIGBUS, 2, p + 4096));
+    eq!(
+        (SIGNO.load(SeqCst), CODE.load(SeqCst), ADDR.load(SeqCst)),
+        (libc::SIGBUS, 2, p + 4096)
+    );
     ok!(libc::ftruncate(fd, 0));
     eq!(load(p), 0x55);
     ok!(libc::ftruncate(fd, 8192));
@@ -936,36 +1179,54 @@ unsafe fn sigchld_info() {
     handle(libc::SIGCHLD, fp3(chld), libc::SA_SIGINFO);
     let pid = fork(|| libc::_exit(9));
     check!(eventually(|| COUNT.load(SeqCst) == 1));
-    eq!((CODE.load(SeqCst), STATUS.load(SeqCst), PID.load(SeqCst)), (libc::CLD_EXITED, 9, pid));
+    eq!(
+        (CODE.load(SeqCst), STATUS.load(SeqCst), PID.load(SeqCst)),
+        (libc::CLD_EXITED, 9, pid)
+    );
     util::wait(pid);
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGTERM);
     check!(eventually(|| COUNT.load(SeqCst) == 2));
-    eq!((CODE.load(SeqCst), STATUS.load(SeqCst), PID.load(SeqCst)), (libc::CLD_KILLED, libc::SIGTERM, pid));
+    eq!(
+        (CODE.load(SeqCst), STATUS.load(SeqCst), PID.load(SeqCst)),
+        (libc::CLD_KILLED, libc::SIGTERM, pid)
+    );
     util::wait(pid);
 }
 
 unsafe fn sigchld_stop_and_continue() {
     handle(libc::SIGCHLD, fp3(chld), libc::SA_SIGINFO);
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGSTOP);
     check!(eventually(|| COUNT.load(SeqCst) == 1));
-    eq!((CODE.load(SeqCst), STATUS.load(SeqCst)), (libc::CLD_STOPPED, libc::SIGSTOP));
+    eq!(
+        (CODE.load(SeqCst), STATUS.load(SeqCst)),
+        (libc::CLD_STOPPED, libc::SIGSTOP)
+    );
     libc::kill(pid, libc::SIGCONT);
     check!(eventually(|| COUNT.load(SeqCst) == 2));
-    eq!((CODE.load(SeqCst), STATUS.load(SeqCst)), (libc::CLD_CONTINUED, libc::SIGCONT));
+    eq!(
+        (CODE.load(SeqCst), STATUS.load(SeqCst)),
+        (libc::CLD_CONTINUED, libc::SIGCONT)
+    );
     libc::kill(pid, libc::SIGKILL);
     util::wait(pid);
 }
 
 unsafe fn sigchld_nocldstop() {
     handle(libc::SIGCHLD, fp(count), libc::SA_NOCLDSTOP);
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGSTOP);
     let mut st = 0;
@@ -985,8 +1246,10 @@ unsafe fn sigchld_nocldstop() {
 
 unsafe fn stop_and_continue() {
     let counter = shared::<AtomicI32>();
-    let pid = fork(|| loop {
-        counter.fetch_add(1, SeqCst);
+    let pid = fork(|| {
+        loop {
+            counter.fetch_add(1, SeqCst);
+        }
     });
     check!(eventually(|| counter.load(SeqCst) > 1000));
     libc::kill(pid, libc::SIGSTOP);
@@ -1037,8 +1300,10 @@ unsafe fn stop_signals_discard_cont() {
 }
 
 unsafe fn sigkill_stopped() {
-    let pid = fork(|| loop {
-        libc::pause();
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     libc::kill(pid, libc::SIGSTOP);
     let mut st = 0;
@@ -1055,8 +1320,10 @@ unsafe fn sigstop_all_threads() {
     let a = shared::<[AtomicI64; 3]>();
     let pid = fork(|| {
         for slot in a {
-            std::thread::spawn(move || loop {
-                slot.fetch_add(1, SeqCst);
+            std::thread::spawn(move || {
+                loop {
+                    slot.fetch_add(1, SeqCst);
+                }
             });
         }
         loop {
@@ -1097,7 +1364,12 @@ unsafe fn thread_directed() {
     ok!(sys!(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGUSR1));
     check!(eventually(|| COUNT.load(SeqCst) == 1));
     eq!(TID.load(SeqCst), tid);
-    ok!(sys!(libc::SYS_tgkill, libc::getpid(), libc::getpid(), libc::SIGUSR1));
+    ok!(sys!(
+        libc::SYS_tgkill,
+        libc::getpid(),
+        libc::getpid(),
+        libc::SIGUSR1
+    ));
     eq!(TID.load(SeqCst), libc::getpid());
 }
 
@@ -1120,20 +1392,33 @@ unsafe fn process_signal_to_unblocked_thread() {
 unsafe fn signalfd_reads() {
     let set = sigset(&[libc::SIGUSR1, libc::SIGRTMIN()]);
     block(&[libc::SIGUSR1, libc::SIGRTMIN()]);
-    let fd = ok!(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK));
+    let fd = ok!(libc::signalfd(
+        -1,
+        &set,
+        libc::SFD_CLOEXEC | libc::SFD_NONBLOCK
+    ));
     let mut si: [libc::signalfd_siginfo; 4] = std::mem::zeroed();
     let size = std::mem::size_of::<libc::signalfd_siginfo>();
     eq!(size, 128);
-    err!(libc::EAGAIN, libc::read(fd, si.as_mut_ptr().cast(), size * 4));
+    err!(
+        libc::EAGAIN,
+        libc::read(fd, si.as_mut_ptr().cast(), size * 4)
+    );
     libc::kill(libc::getpid(), libc::SIGUSR1);
     queue(libc::SIGRTMIN(), 41);
     queue(libc::SIGRTMIN(), 42);
     err!(libc::EINVAL, libc::read(fd, si.as_mut_ptr().cast(), 100));
-    eq!(libc::read(fd, si.as_mut_ptr().cast(), size * 4) as usize, size * 3);
+    eq!(
+        libc::read(fd, si.as_mut_ptr().cast(), size * 4) as usize,
+        size * 3
+    );
     eq!(si[0].ssi_signo, libc::SIGUSR1 as u32);
     eq!(si[0].ssi_pid, libc::getpid() as u32);
     eq!(si[0].ssi_code, libc::SI_USER);
-    eq!((si[1].ssi_int, si[2].ssi_int, si[2].ssi_code), (41, 42, libc::SI_QUEUE));
+    eq!(
+        (si[1].ssi_int, si[2].ssi_int, si[2].ssi_code),
+        (41, 42, libc::SI_QUEUE)
+    );
 }
 
 unsafe fn signalfd_poll_and_mask_change() {
@@ -1148,7 +1433,10 @@ unsafe fn signalfd_poll_and_mask_change() {
     // Blocks until a signal comes.
     let child = later(libc::SIGUSR2, 30);
     let got = read_some(fd, 128);
-    eq!(i32::from_ne_bytes([got[12], got[13], got[14], got[15]]), child);
+    eq!(
+        i32::from_ne_bytes([got[12], got[13], got[14], got[15]]),
+        child
+    );
 }
 
 unsafe fn signalfd_errors() {
@@ -1156,7 +1444,10 @@ unsafe fn signalfd_errors() {
     err!(libc::EINVAL, libc::signalfd(0, &set, 0));
     err!(libc::EBADF, libc::signalfd(99, &set, 0));
     err!(libc::EINVAL, libc::signalfd(-1, &set, 1));
-    err!(libc::EINVAL, sys!(libc::SYS_signalfd4, -1, &set as *const _, 4, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_signalfd4, -1, &set as *const _, 4, 0)
+    );
 }
 
 unsafe fn fork_clears_pending() {
@@ -1174,21 +1465,46 @@ unsafe fn fork_clears_pending() {
 
 unsafe fn setitimer_real() {
     on(libc::SIGALRM, 0);
-    let tv = |us| libc::timeval { tv_sec: 0, tv_usec: us };
-    let value = libc::itimerval { it_interval: tv(10_000), it_value: tv(10_000) };
-    ok!(sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0));
+    let tv = |us| libc::timeval {
+        tv_sec: 0,
+        tv_usec: us,
+    };
+    let value = libc::itimerval {
+        it_interval: tv(10_000),
+        it_value: tv(10_000),
+    };
+    ok!(sys!(
+        libc::SYS_setitimer,
+        libc::ITIMER_REAL,
+        &value as *const _,
+        0
+    ));
     check!(eventually(|| COUNT.load(SeqCst) >= 5));
     let mut old: libc::itimerval = std::mem::zeroed();
     let off: libc::itimerval = std::mem::zeroed();
-    ok!(sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &off as *const _, &mut old as *mut _));
+    ok!(sys!(
+        libc::SYS_setitimer,
+        libc::ITIMER_REAL,
+        &off as *const _,
+        &mut old as *mut _
+    ));
     eq!(old.it_interval.tv_usec, 10_000);
     check!(old.it_value.tv_usec <= 10_000 && old.it_value.tv_sec == 0);
     let n = COUNT.load(SeqCst);
     sleep_ms(30);
     check!(COUNT.load(SeqCst) <= n + 1);
-    err!(libc::EINVAL, sys!(libc::SYS_setitimer, 3, &value as *const _, 0));
-    let bad = libc::itimerval { it_interval: tv(0), it_value: tv(1_000_000) };
-    err!(libc::EINVAL, sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &bad as *const _, 0));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_setitimer, 3, &value as *const _, 0)
+    );
+    let bad = libc::itimerval {
+        it_interval: tv(0),
+        it_value: tv(1_000_000),
+    };
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &bad as *const _, 0)
+    );
 }
 
 unsafe fn alarm_remaining() {
@@ -1206,8 +1522,10 @@ unsafe fn kill_self_is_synchronous() {
 }
 
 unsafe fn permission_to_signal() {
-    let target = fork(|| loop {
-        libc::pause();
+    let target = fork(|| {
+        loop {
+            libc::pause();
+        }
     });
     in_child(|| {
         ok!(libc::setresuid(1001, 1001, 1001));
@@ -1298,16 +1616,32 @@ unsafe fn sigev_thread_id_timer() {
     ev.sigev_notify = libc::SIGEV_THREAD_ID;
     ev.sigev_signo = libc::SIGUSR1;
     ev.sigev_notify_thread_id = sys!(libc::SYS_gettid) as i32;
-    ev.sigev_value = libc::sigval { sival_ptr: 99 as *mut _ };
+    ev.sigev_value = libc::sigval {
+        sival_ptr: 99 as *mut _,
+    };
     let mut id = 0i32;
-    ok!(sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &mut ev as *mut _, &mut id as *mut i32));
+    ok!(sys!(
+        libc::SYS_timer_create,
+        libc::CLOCK_MONOTONIC,
+        &mut ev as *mut _,
+        &mut id as *mut i32
+    ));
     let spec = libc::itimerspec {
-        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 },
+        it_interval: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 10_000_000,
+        },
     };
     ok!(sys!(libc::SYS_timer_settime, id, 0, &spec as *const _, 0));
     check!(eventually(|| COUNT.load(SeqCst) == 1));
-    eq!((CODE.load(SeqCst), VALUE.load(SeqCst)), (libc::SI_TIMER, 99));
+    eq!(
+        (CODE.load(SeqCst), VALUE.load(SeqCst)),
+        (libc::SI_TIMER, 99)
+    );
 }
 
 unsafe fn syscall_result_survives_handler() {
@@ -1317,7 +1651,10 @@ unsafe fn syscall_result_survives_handler() {
         libc::raise(libc::SIGUSR1);
         let mut old = sigset(&[]);
         // The handler runs on the way out of this call, which returns 0.
-        eq!(libc::sigprocmask(libc::SIG_UNBLOCK, &sigset(&[libc::SIGUSR1]), &mut old), 0);
+        eq!(
+            libc::sigprocmask(libc::SIG_UNBLOCK, &sigset(&[libc::SIGUSR1]), &mut old),
+            0
+        );
         eq!(libc::sigismember(&old, libc::SIGUSR1), 1);
         block(&[libc::SIGUSR1]);
     }
@@ -1332,7 +1669,16 @@ unsafe fn eintr_on_epoll_and_sem() {
     err!(libc::EINTR, libc::epoll_wait(ep, &mut ev, 1, 5000));
     // epoll_pwait with the signal in its mask is not interrupted.
     later(libc::SIGUSR1, 20);
-    eq!(ok!(libc::epoll_pwait(ep, &mut ev, 1, 100, &sigset(&[libc::SIGUSR1]))), 0);
+    eq!(
+        ok!(libc::epoll_pwait(
+            ep,
+            &mut ev,
+            1,
+            100,
+            &sigset(&[libc::SIGUSR1])
+        )),
+        0
+    );
     eq!(COUNT.load(SeqCst), 2);
 }
 

@@ -158,7 +158,13 @@ unsafe fn setopt(fd: i32, level: i32, name: i32, value: i32) -> i32 {
 unsafe fn getopt(fd: i32, level: i32, name: i32) -> i32 {
     let mut v = 0i32;
     let mut len = 4u32;
-    ok!(libc::getsockopt(fd, level, name, (&mut v as *mut i32).cast(), &mut len));
+    ok!(libc::getsockopt(
+        fd,
+        level,
+        name,
+        (&mut v as *mut i32).cast(),
+        &mut len
+    ));
     v
 }
 
@@ -200,12 +206,32 @@ unsafe fn socketpair_seqpacket() {
 
 unsafe fn socketpair_errors() {
     let mut sv = [0; 2];
-    err!(libc::EOPNOTSUPP, libc::socketpair(libc::AF_INET, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
-    err!(libc::EPROTONOSUPPORT, libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 99, sv.as_mut_ptr()));
-    err!(libc::EAFNOSUPPORT, libc::socketpair(199, libc::SOCK_STREAM, 0, sv.as_mut_ptr()));
-    err!(libc::ESOCKTNOSUPPORT, libc::socketpair(libc::AF_UNIX, 9, 0, sv.as_mut_ptr()));
-    err!(libc::EFAULT, libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, 8 as *mut i32));
-    ok!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0, sv.as_mut_ptr()));
+    err!(
+        libc::EOPNOTSUPP,
+        libc::socketpair(libc::AF_INET, libc::SOCK_STREAM, 0, sv.as_mut_ptr())
+    );
+    err!(
+        libc::EPROTONOSUPPORT,
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 99, sv.as_mut_ptr())
+    );
+    err!(
+        libc::EAFNOSUPPORT,
+        libc::socketpair(199, libc::SOCK_STREAM, 0, sv.as_mut_ptr())
+    );
+    err!(
+        libc::ESOCKTNOSUPPORT,
+        libc::socketpair(libc::AF_UNIX, 9, 0, sv.as_mut_ptr())
+    );
+    err!(
+        libc::EFAULT,
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, 8 as *mut i32)
+    );
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+        0,
+        sv.as_mut_ptr()
+    ));
     eq!(ok!(libc::fcntl(sv[0], libc::F_GETFD)), libc::FD_CLOEXEC);
     err!(libc::EAGAIN, try_recv(sv[0], 0));
 }
@@ -239,8 +265,14 @@ unsafe fn unix_bind_errors() {
     err!(libc::ENOENT, bind_un(t, b"no/dir"));
     err!(libc::ENOTDIR, bind_un(t, b"file/x"));
     let (a, _) = un(b"x");
-    err!(libc::EINVAL, libc::bind(t, (&a as *const libc::sockaddr_un).cast(), 1));
-    err!(libc::EINVAL, libc::bind(t, (&a as *const libc::sockaddr_un).cast(), 200));
+    err!(
+        libc::EINVAL,
+        libc::bind(t, (&a as *const libc::sockaddr_un).cast(), 1)
+    );
+    err!(
+        libc::EINVAL,
+        libc::bind(t, (&a as *const libc::sockaddr_un).cast(), 200)
+    );
     let mut st: libc::stat = std::mem::zeroed();
     ok!(libc::stat(c("a").as_ptr(), &mut st));
     eq!(st.st_mode & libc::S_IFMT, libc::S_IFSOCK);
@@ -290,7 +322,11 @@ unsafe fn unix_autobind() {
     ok!(libc::bind(s, (&a as *const libc::sockaddr_un).cast(), 2));
     let mut out: libc::sockaddr_un = std::mem::zeroed();
     let mut len = std::mem::size_of_val(&out) as u32;
-    ok!(libc::getsockname(s, (&mut out as *mut libc::sockaddr_un).cast(), &mut len));
+    ok!(libc::getsockname(
+        s,
+        (&mut out as *mut libc::sockaddr_un).cast(),
+        &mut len
+    ));
     eq!(len, 8);
     eq!(out.sun_path[0], 0);
 }
@@ -299,15 +335,25 @@ unsafe fn name_of(fd: i32, peer: bool) -> Vec<u8> {
     let mut out: libc::sockaddr_un = std::mem::zeroed();
     let mut len = std::mem::size_of_val(&out) as u32;
     let p = (&mut out as *mut libc::sockaddr_un).cast();
-    ok!(if peer { libc::getpeername(fd, p, &mut len) } else { libc::getsockname(fd, p, &mut len) });
+    ok!(if peer {
+        libc::getpeername(fd, p, &mut len)
+    } else {
+        libc::getsockname(fd, p, &mut len)
+    });
     eq!(out.sun_family, libc::AF_UNIX as u16);
-    out.sun_path[..(len as usize - 2)].iter().map(|x| *x as u8).collect()
+    out.sun_path[..(len as usize - 2)]
+        .iter()
+        .map(|x| *x as u8)
+        .collect()
 }
 
 unsafe fn unix_names_reported() {
     let l = listen_un(b"server", libc::SOCK_STREAM, 2);
     let s = socket(libc::AF_UNIX, libc::SOCK_STREAM);
-    err!(libc::ENOTCONN, libc::getpeername(s, [0u8; 128].as_mut_ptr().cast(), &mut 128));
+    err!(
+        libc::ENOTCONN,
+        libc::getpeername(s, [0u8; 128].as_mut_ptr().cast(), &mut 128)
+    );
     ok!(connect_un(s, b"server"));
     let conn = accept(l);
     eq!(name_of(l, false), b"server\0");
@@ -328,15 +374,45 @@ unsafe fn unix_dgram_named() {
     ok!(bind_un(a, b"a"));
     ok!(bind_un(b, b"b"));
     let (to, len) = un(b"b");
-    eq!(ok!(libc::sendto(a, b"hi".as_ptr().cast(), 2, 0, (&to as *const libc::sockaddr_un).cast(), len)), 2);
+    eq!(
+        ok!(libc::sendto(
+            a,
+            b"hi".as_ptr().cast(),
+            2,
+            0,
+            (&to as *const libc::sockaddr_un).cast(),
+            len
+        )),
+        2
+    );
     let mut from: libc::sockaddr_un = std::mem::zeroed();
     let mut flen = std::mem::size_of_val(&from) as u32;
     let mut buf = [0u8; 10];
-    eq!(ok!(libc::recvfrom(b, buf.as_mut_ptr().cast(), 10, 0, (&mut from as *mut libc::sockaddr_un).cast(), &mut flen)), 2);
+    eq!(
+        ok!(libc::recvfrom(
+            b,
+            buf.as_mut_ptr().cast(),
+            10,
+            0,
+            (&mut from as *mut libc::sockaddr_un).cast(),
+            &mut flen
+        )),
+        2
+    );
     eq!((flen, from.sun_path[0] as u8), (4, b'a'));
     err!(libc::ENOTCONN, send(a, b"x", 0));
     let (none, len) = un(b"none");
-    err!(libc::ENOENT, libc::sendto(a, b"x".as_ptr().cast(), 1, 0, (&none as *const libc::sockaddr_un).cast(), len));
+    err!(
+        libc::ENOENT,
+        libc::sendto(
+            a,
+            b"x".as_ptr().cast(),
+            1,
+            0,
+            (&none as *const libc::sockaddr_un).cast(),
+            len
+        )
+    );
 }
 
 unsafe fn unix_dgram_connected_filter() {
@@ -352,7 +428,10 @@ unsafe fn unix_dgram_connected_filter() {
     // A connected one takes only from its peer.
     err!(libc::EPERM, connect_un(other, b"a"));
     // Disconnect with AF_UNSPEC.
-    let unspec = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let unspec = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as u16,
+        sa_data: [0; 14],
+    };
     ok!(libc::connect(a, &unspec, 16));
     err!(libc::ENOTCONN, send(a, b"x", 0));
 }
@@ -442,16 +521,32 @@ unsafe fn unix_backlog() {
 unsafe fn unix_nonblocking() {
     let l = listen_un(b"s", libc::SOCK_STREAM, 5);
     nonblock(l);
-    err!(libc::EAGAIN, libc::accept(l, std::ptr::null_mut(), std::ptr::null_mut()));
+    err!(
+        libc::EAGAIN,
+        libc::accept(l, std::ptr::null_mut(), std::ptr::null_mut())
+    );
     let s = socket(libc::AF_UNIX, libc::SOCK_STREAM);
     ok!(connect_un(s, b"s"));
     let conn = accept(l);
     // The flag is not inherited.
     eq!(ok!(libc::fcntl(conn, libc::F_GETFL)) & libc::O_NONBLOCK, 0);
     err!(libc::EAGAIN, try_recv(conn, libc::MSG_DONTWAIT));
-    err!(libc::EINVAL, libc::accept(s, std::ptr::null_mut(), std::ptr::null_mut()));
-    err!(libc::EOPNOTSUPP, libc::accept(socket(libc::AF_UNIX, libc::SOCK_DGRAM), std::ptr::null_mut(), std::ptr::null_mut()));
-    err!(libc::ENOTSOCK, libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut()));
+    err!(
+        libc::EINVAL,
+        libc::accept(s, std::ptr::null_mut(), std::ptr::null_mut())
+    );
+    err!(
+        libc::EOPNOTSUPP,
+        libc::accept(
+            socket(libc::AF_UNIX, libc::SOCK_DGRAM),
+            std::ptr::null_mut(),
+            std::ptr::null_mut()
+        )
+    );
+    err!(
+        libc::ENOTSOCK,
+        libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut())
+    );
 }
 
 unsafe fn unix_buffer_fills() {
@@ -490,7 +585,10 @@ unsafe fn unix_dgram_blocks_when_full() {
     }
     eq!(recv(b, 100, 0), b"blocked");
     wait_ok(pid);
-    err!(libc::EMSGSIZE, send(a, &vec![0; 4 << 20], libc::MSG_DONTWAIT));
+    err!(
+        libc::EMSGSIZE,
+        send(a, &vec![0; 4 << 20], libc::MSG_DONTWAIT)
+    );
 }
 
 unsafe fn unix_peek_waitall_trunc() {
@@ -508,8 +606,19 @@ unsafe fn unix_peek_waitall_trunc() {
     let (a, b) = pair(libc::SOCK_DGRAM);
     ok!(send(a, b"0123456789", 0));
     let mut buf = [0u8; 4];
-    eq!(ok!(libc::recv(b, buf.as_mut_ptr().cast(), 4, libc::MSG_TRUNC | libc::MSG_PEEK)), 10);
-    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: 4 };
+    eq!(
+        ok!(libc::recv(
+            b,
+            buf.as_mut_ptr().cast(),
+            4,
+            libc::MSG_TRUNC | libc::MSG_PEEK
+        )),
+        10
+    );
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: 4,
+    };
     let mut m: libc::msghdr = std::mem::zeroed();
     m.msg_iov = &mut iov;
     m.msg_iovlen = 1;
@@ -519,7 +628,10 @@ unsafe fn unix_peek_waitall_trunc() {
 
 unsafe fn unix_poll_states() {
     let s = socket(libc::AF_UNIX, libc::SOCK_STREAM);
-    eq!(poll_one(s, libc::POLLIN | libc::POLLOUT, 0), libc::POLLOUT | libc::POLLHUP);
+    eq!(
+        poll_one(s, libc::POLLIN | libc::POLLOUT, 0),
+        libc::POLLOUT | libc::POLLHUP
+    );
     let l = listen_un(b"s", libc::SOCK_STREAM, 5);
     eq!(poll_one(l, libc::POLLIN, 0), 0);
     ok!(connect_un(s, b"s"));
@@ -527,7 +639,10 @@ unsafe fn unix_poll_states() {
     let conn = accept(l);
     eq!(poll_one(s, libc::POLLIN | libc::POLLOUT, 0), libc::POLLOUT);
     ok!(libc::shutdown(conn, libc::SHUT_WR));
-    eq!(poll_one(s, libc::POLLIN | libc::POLLRDHUP, 0), libc::POLLIN | libc::POLLRDHUP);
+    eq!(
+        poll_one(s, libc::POLLIN | libc::POLLRDHUP, 0),
+        libc::POLLIN | libc::POLLRDHUP
+    );
     libc::close(conn);
     let both = libc::POLLIN | libc::POLLOUT | libc::POLLHUP;
     eq!(poll_one(s, libc::POLLIN | libc::POLLOUT, 0) & both, both);
@@ -536,7 +651,10 @@ unsafe fn unix_poll_states() {
 /// Sends bytes with descriptors.
 unsafe fn send_fds(fd: i32, data: &[u8], fds: &[i32]) -> isize {
     let mut control = [0u64; 300];
-    let mut iov = libc::iovec { iov_base: data.as_ptr() as *mut _, iov_len: data.len() };
+    let mut iov = libc::iovec {
+        iov_base: data.as_ptr() as *mut _,
+        iov_len: data.len(),
+    };
     let mut m: libc::msghdr = std::mem::zeroed();
     m.msg_iov = &mut iov;
     m.msg_iovlen = 1;
@@ -551,10 +669,18 @@ unsafe fn send_fds(fd: i32, data: &[u8], fds: &[i32]) -> isize {
 }
 
 /// Receives bytes, descriptors and message flags.
-unsafe fn recv_fds(fd: i32, len: usize, control_len: usize, flags: i32) -> (Vec<u8>, Vec<i32>, i32) {
+unsafe fn recv_fds(
+    fd: i32,
+    len: usize,
+    control_len: usize,
+    flags: i32,
+) -> (Vec<u8>, Vec<i32>, i32) {
     let mut control = [0u64; 300];
     let mut data = vec![0u8; len];
-    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: len };
+    let mut iov = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: len,
+    };
     let mut m: libc::msghdr = std::mem::zeroed();
     m.msg_iov = &mut iov;
     m.msg_iovlen = 1;
@@ -669,7 +795,10 @@ unsafe fn scm_credentials() {
     wait_ok(pid);
     let mut control = [0u64; 20];
     let mut buf = [0u8; 4];
-    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: 4 };
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: 4,
+    };
     let mut m: libc::msghdr = std::mem::zeroed();
     m.msg_iov = &mut iov;
     m.msg_iovlen = 1;
@@ -687,7 +816,11 @@ unsafe fn scm_credentials() {
         m.msg_controllen = libc::CMSG_SPACE(12) as usize;
         let h = libc::CMSG_FIRSTHDR(&m);
         (*h).cmsg_len = libc::CMSG_LEN(12) as usize;
-        *libc::CMSG_DATA(h).cast::<libc::ucred>() = libc::ucred { pid: libc::getpid(), uid: 0, gid: 0 };
+        *libc::CMSG_DATA(h).cast::<libc::ucred>() = libc::ucred {
+            pid: libc::getpid(),
+            uid: 0,
+            gid: 0,
+        };
         err!(libc::EPERM, libc::sendmsg(a, &m, 0));
     });
 }
@@ -696,7 +829,13 @@ unsafe fn so_peercred() {
     let (a, _b) = pair(libc::SOCK_STREAM);
     let mut cred: libc::ucred = std::mem::zeroed();
     let mut len = 12u32;
-    ok!(libc::getsockopt(a, libc::SOL_SOCKET, libc::SO_PEERCRED, (&mut cred as *mut libc::ucred).cast(), &mut len));
+    ok!(libc::getsockopt(
+        a,
+        libc::SOL_SOCKET,
+        libc::SO_PEERCRED,
+        (&mut cred as *mut libc::ucred).cast(),
+        &mut len
+    ));
     eq!((cred.pid, cred.uid, cred.gid), (libc::getpid(), 0, 0));
     let l = listen_un(b"s", libc::SOCK_STREAM, 3);
     ok!(libc::chmod(c("s").as_ptr(), 0o777));
@@ -707,11 +846,23 @@ unsafe fn so_peercred() {
         ok!(connect_un(s, b"s"));
         let mut cred: libc::ucred = std::mem::zeroed();
         let mut len = 12u32;
-        ok!(libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_PEERCRED, (&mut cred as *mut libc::ucred).cast(), &mut len));
+        ok!(libc::getsockopt(
+            s,
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&mut cred as *mut libc::ucred).cast(),
+            &mut len
+        ));
         eq!((cred.pid, cred.uid), (libc::getppid(), 0));
     });
     let conn = accept(l);
-    ok!(libc::getsockopt(conn, libc::SOL_SOCKET, libc::SO_PEERCRED, (&mut cred as *mut libc::ucred).cast(), &mut len));
+    ok!(libc::getsockopt(
+        conn,
+        libc::SOL_SOCKET,
+        libc::SO_PEERCRED,
+        (&mut cred as *mut libc::ucred).cast(),
+        &mut len
+    ));
     eq!((cred.pid, cred.uid, cred.gid), (pid, 1000, 1001));
     wait_ok(pid);
 }
@@ -719,8 +870,13 @@ unsafe fn so_peercred() {
 unsafe fn sendmmsg_recvmmsg() {
     let (a, b) = pair(libc::SOCK_DGRAM);
     let mut texts = [*b"one", *b"two", *b"six"];
-    let mut iovs: Vec<libc::iovec> =
-        texts.iter_mut().map(|t| libc::iovec { iov_base: t.as_mut_ptr().cast(), iov_len: 3 }).collect();
+    let mut iovs: Vec<libc::iovec> = texts
+        .iter_mut()
+        .map(|t| libc::iovec {
+            iov_base: t.as_mut_ptr().cast(),
+            iov_len: 3,
+        })
+        .collect();
     let mut msgs: Vec<libc::mmsghdr> = iovs
         .iter_mut()
         .map(|i| {
@@ -733,8 +889,13 @@ unsafe fn sendmmsg_recvmmsg() {
     eq!(ok!(libc::sendmmsg(a, msgs.as_mut_ptr(), 3, 0)), 3);
     eq!(msgs[1].msg_len, 3);
     let mut bufs = [[0u8; 10]; 5];
-    let mut iovs: Vec<libc::iovec> =
-        bufs.iter_mut().map(|t| libc::iovec { iov_base: t.as_mut_ptr().cast(), iov_len: 10 }).collect();
+    let mut iovs: Vec<libc::iovec> = bufs
+        .iter_mut()
+        .map(|t| libc::iovec {
+            iov_base: t.as_mut_ptr().cast(),
+            iov_len: 10,
+        })
+        .collect();
     let mut msgs: Vec<libc::mmsghdr> = iovs
         .iter_mut()
         .map(|i| {
@@ -744,12 +905,39 @@ unsafe fn sendmmsg_recvmmsg() {
             m
         })
         .collect();
-    eq!(ok!(libc::recvmmsg(b, msgs.as_mut_ptr(), 5, libc::MSG_DONTWAIT, std::ptr::null_mut())), 3);
+    eq!(
+        ok!(libc::recvmmsg(
+            b,
+            msgs.as_mut_ptr(),
+            5,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut()
+        )),
+        3
+    );
     eq!(&bufs[2][..3], b"six");
-    err!(libc::EAGAIN, libc::recvmmsg(b, msgs.as_mut_ptr(), 5, libc::MSG_DONTWAIT, std::ptr::null_mut()));
+    err!(
+        libc::EAGAIN,
+        libc::recvmmsg(
+            b,
+            msgs.as_mut_ptr(),
+            5,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut()
+        )
+    );
     // MSG_WAITFORONE blocks for the first only.
     ok!(send(a, b"x", 0));
-    eq!(ok!(libc::recvmmsg(b, msgs.as_mut_ptr(), 5, libc::MSG_WAITFORONE, std::ptr::null_mut())), 1);
+    eq!(
+        ok!(libc::recvmmsg(
+            b,
+            msgs.as_mut_ptr(),
+            5,
+            libc::MSG_WAITFORONE,
+            std::ptr::null_mut()
+        )),
+        1
+    );
 }
 
 unsafe fn msg_errors() {
@@ -775,22 +963,50 @@ unsafe fn msg_errors() {
 
 unsafe fn socket_errors() {
     err!(libc::EAFNOSUPPORT, libc::socket(200, libc::SOCK_STREAM, 0));
-    err!(libc::EINVAL, libc::socket(libc::AF_UNIX, 0x4000_0000 | libc::SOCK_STREAM, 0));
+    err!(
+        libc::EINVAL,
+        libc::socket(libc::AF_UNIX, 0x4000_0000 | libc::SOCK_STREAM, 0)
+    );
     err!(libc::EINVAL, libc::socket(libc::AF_INET, 77, 0));
-    err!(libc::EPROTONOSUPPORT, libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 5));
-    err!(libc::EPROTONOSUPPORT, libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP));
-    err!(libc::ESOCKTNOSUPPORT, libc::socket(libc::AF_INET, libc::SOCK_RDM, 0));
+    err!(
+        libc::EPROTONOSUPPORT,
+        libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 5)
+    );
+    err!(
+        libc::EPROTONOSUPPORT,
+        libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP)
+    );
+    err!(
+        libc::ESOCKTNOSUPPORT,
+        libc::socket(libc::AF_INET, libc::SOCK_RDM, 0)
+    );
     let mut a: libc::sockaddr_un = std::mem::zeroed();
     let mut len = 110u32;
-    err!(libc::ENOTSOCK, libc::getsockname(0, (&mut a as *mut libc::sockaddr_un).cast(), &mut len));
-    err!(libc::ENOTSOCK, libc::bind(0, (&a as *const libc::sockaddr_un).cast(), 3));
+    err!(
+        libc::ENOTSOCK,
+        libc::getsockname(0, (&mut a as *mut libc::sockaddr_un).cast(), &mut len)
+    );
+    err!(
+        libc::ENOTSOCK,
+        libc::bind(0, (&a as *const libc::sockaddr_un).cast(), 3)
+    );
     err!(libc::ENOTSOCK, libc::listen(0, 3));
-    err!(libc::EOPNOTSUPP, libc::listen(socket(libc::AF_UNIX, libc::SOCK_DGRAM), 3));
-    err!(libc::EINVAL, libc::listen(socket(libc::AF_UNIX, libc::SOCK_STREAM), 3));
+    err!(
+        libc::EOPNOTSUPP,
+        libc::listen(socket(libc::AF_UNIX, libc::SOCK_DGRAM), 3)
+    );
+    err!(
+        libc::EINVAL,
+        libc::listen(socket(libc::AF_UNIX, libc::SOCK_STREAM), 3)
+    );
 }
 
 unsafe fn so_options() {
-    for (family, kind) in [(libc::AF_UNIX, libc::SOCK_STREAM), (libc::AF_INET, libc::SOCK_STREAM), (libc::AF_INET6, libc::SOCK_DGRAM)] {
+    for (family, kind) in [
+        (libc::AF_UNIX, libc::SOCK_STREAM),
+        (libc::AF_INET, libc::SOCK_STREAM),
+        (libc::AF_INET6, libc::SOCK_DGRAM),
+    ] {
         let s = socket(family, kind);
         eq!(getopt(s, libc::SOL_SOCKET, libc::SO_TYPE), kind);
         eq!(getopt(s, libc::SOL_SOCKET, libc::SO_DOMAIN), family);
@@ -803,27 +1019,78 @@ unsafe fn so_options() {
         ok!(setopt(s, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1));
         eq!(getopt(s, libc::SOL_SOCKET, libc::SO_REUSEADDR), 1);
         err!(libc::ENOPROTOOPT, setopt(s, libc::SOL_SOCKET, 9999, 1));
-        err!(libc::EINVAL, libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&1i32 as *const i32).cast(), 2));
-        err!(libc::EFAULT, libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_REUSEADDR, 8 as *const _, 4));
+        err!(
+            libc::EINVAL,
+            libc::setsockopt(
+                s,
+                libc::SOL_SOCKET,
+                libc::SO_REUSEADDR,
+                (&1i32 as *const i32).cast(),
+                2
+            )
+        );
+        err!(
+            libc::EFAULT,
+            libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_REUSEADDR, 8 as *const _, 4)
+        );
     }
-    err!(libc::ENOTSOCK, setopt(0, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1));
+    err!(
+        libc::ENOTSOCK,
+        setopt(0, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)
+    );
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
-    eq!(getopt(s, libc::SOL_SOCKET, libc::SO_PROTOCOL), libc::IPPROTO_TCP);
+    eq!(
+        getopt(s, libc::SOL_SOCKET, libc::SO_PROTOCOL),
+        libc::IPPROTO_TCP
+    );
 }
 
 unsafe fn getsockopt_sizes() {
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
     let mut v = [0xffu8; 8];
     let mut len = 2u32;
-    ok!(libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_TYPE, v.as_mut_ptr().cast(), &mut len));
+    ok!(libc::getsockopt(
+        s,
+        libc::SOL_SOCKET,
+        libc::SO_TYPE,
+        v.as_mut_ptr().cast(),
+        &mut len
+    ));
     eq!((len, &v[..3]), (2, &[1, 0, 0xff][..]));
     len = u32::MAX;
-    err!(libc::EINVAL, libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_TYPE, v.as_mut_ptr().cast(), &mut len));
+    err!(
+        libc::EINVAL,
+        libc::getsockopt(
+            s,
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            v.as_mut_ptr().cast(),
+            &mut len
+        )
+    );
     len = 8;
-    ok!(libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_TYPE, v.as_mut_ptr().cast(), &mut len));
+    ok!(libc::getsockopt(
+        s,
+        libc::SOL_SOCKET,
+        libc::SO_TYPE,
+        v.as_mut_ptr().cast(),
+        &mut len
+    ));
     eq!(len, 4);
-    err!(libc::EFAULT, libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_TYPE, v.as_mut_ptr().cast(), 8 as *mut u32));
-    err!(libc::EOPNOTSUPP, getopt_raw(socket(libc::AF_UNIX, libc::SOCK_STREAM), 99, 1));
+    err!(
+        libc::EFAULT,
+        libc::getsockopt(
+            s,
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            v.as_mut_ptr().cast(),
+            8 as *mut u32
+        )
+    );
+    err!(
+        libc::EOPNOTSUPP,
+        getopt_raw(socket(libc::AF_UNIX, libc::SOCK_STREAM), 99, 1)
+    );
 }
 
 unsafe fn getopt_raw(fd: i32, level: i32, name: i32) -> i32 {
@@ -834,29 +1101,74 @@ unsafe fn getopt_raw(fd: i32, level: i32, name: i32) -> i32 {
 
 unsafe fn so_timeouts() {
     let (a, b) = pair(libc::SOCK_STREAM);
-    let tv = libc::timeval { tv_sec: 0, tv_usec: 40_000 };
-    ok!(libc::setsockopt(b, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&tv as *const libc::timeval).cast(), 16));
+    let tv = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 40_000,
+    };
+    ok!(libc::setsockopt(
+        b,
+        libc::SOL_SOCKET,
+        libc::SO_RCVTIMEO,
+        (&tv as *const libc::timeval).cast(),
+        16
+    ));
     let start = now_ms();
     err!(libc::EAGAIN, try_recv(b, 0));
     check!((38..1500).contains(&(now_ms() - start)));
-    ok!(libc::setsockopt(a, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&tv as *const libc::timeval).cast(), 16));
+    ok!(libc::setsockopt(
+        a,
+        libc::SOL_SOCKET,
+        libc::SO_SNDTIMEO,
+        (&tv as *const libc::timeval).cast(),
+        16
+    ));
     loop {
         if send(a, &[0; 8000], 0) < 0 {
             break;
         }
     }
     eq!(errno(), libc::EAGAIN);
-    let bad = libc::timeval { tv_sec: 0, tv_usec: 2_000_000 };
-    err!(libc::EDOM, libc::setsockopt(b, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&bad as *const libc::timeval).cast(), 16));
+    let bad = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 2_000_000,
+    };
+    err!(
+        libc::EDOM,
+        libc::setsockopt(
+            b,
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&bad as *const libc::timeval).cast(),
+            16
+        )
+    );
 }
 
 unsafe fn so_linger_and_error() {
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
-    let l = libc::linger { l_onoff: 1, l_linger: 5 };
-    ok!(libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_LINGER, (&l as *const libc::linger).cast(), 8));
-    let mut out = libc::linger { l_onoff: 0, l_linger: 0 };
+    let l = libc::linger {
+        l_onoff: 1,
+        l_linger: 5,
+    };
+    ok!(libc::setsockopt(
+        s,
+        libc::SOL_SOCKET,
+        libc::SO_LINGER,
+        (&l as *const libc::linger).cast(),
+        8
+    ));
+    let mut out = libc::linger {
+        l_onoff: 0,
+        l_linger: 0,
+    };
     let mut len = 8u32;
-    ok!(libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_LINGER, (&mut out as *mut libc::linger).cast(), &mut len));
+    ok!(libc::getsockopt(
+        s,
+        libc::SOL_SOCKET,
+        libc::SO_LINGER,
+        (&mut out as *mut libc::linger).cast(),
+        &mut len
+    ));
     eq!((out.l_onoff, out.l_linger), (1, 5));
 }
 
@@ -864,10 +1176,18 @@ unsafe fn accept4_flags() {
     let l = listen_un(b"s", libc::SOCK_STREAM, 3);
     let s = socket(libc::AF_UNIX, libc::SOCK_STREAM);
     ok!(connect_un(s, b"s"));
-    let conn = ok!(libc::accept4(l, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK));
+    let conn = ok!(libc::accept4(
+        l,
+        std::ptr::null_mut(),
+        std::ptr::null_mut(),
+        libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK
+    ));
     eq!(ok!(libc::fcntl(conn, libc::F_GETFD)), libc::FD_CLOEXEC);
     err!(libc::EAGAIN, try_recv(conn, 0));
-    err!(libc::EINVAL, libc::accept4(l, std::ptr::null_mut(), std::ptr::null_mut(), 1));
+    err!(
+        libc::EINVAL,
+        libc::accept4(l, std::ptr::null_mut(), std::ptr::null_mut(), 1)
+    );
 }
 
 fn v4(port: u16) -> libc::sockaddr_in {
@@ -897,7 +1217,11 @@ unsafe fn connect4(fd: i32, port: u16) -> i32 {
 unsafe fn port_of(fd: i32) -> u16 {
     let mut a: libc::sockaddr_in6 = std::mem::zeroed();
     let mut len = 28u32;
-    ok!(libc::getsockname(fd, (&mut a as *mut libc::sockaddr_in6).cast(), &mut len));
+    ok!(libc::getsockname(
+        fd,
+        (&mut a as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
     u16::from_be(a.sin6_port)
 }
 
@@ -930,7 +1254,11 @@ unsafe fn tcp_connect_accept() {
     });
     let mut from: libc::sockaddr_in = std::mem::zeroed();
     let mut len = 16u32;
-    let conn = ok!(libc::accept(l, (&mut from as *mut libc::sockaddr_in).cast(), &mut len));
+    let conn = ok!(libc::accept(
+        l,
+        (&mut from as *mut libc::sockaddr_in).cast(),
+        &mut len
+    ));
     eq!((len, from.sin_family), (16, libc::AF_INET as u16));
     eq!(from.sin_addr.s_addr, v4(0).sin_addr.s_addr);
     eq!(read_some(conn, 100), b"request");
@@ -951,13 +1279,20 @@ unsafe fn tcp_refused() {
     err!(libc::ECONNREFUSED, connect4(s, port_of(b)));
     err!(libc::ENOTCONN, try_recv(s, 0));
     libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-    err!(libc::EPIPE, send(socket(libc::AF_INET, libc::SOCK_STREAM), b"x", 0));
+    err!(
+        libc::EPIPE,
+        send(socket(libc::AF_INET, libc::SOCK_STREAM), b"x", 0)
+    );
 }
 
 unsafe fn peer_port(fd: i32) -> u16 {
     let mut a: libc::sockaddr_in = std::mem::zeroed();
     let mut len = 16u32;
-    ok!(libc::getpeername(fd, (&mut a as *mut libc::sockaddr_in).cast(), &mut len));
+    ok!(libc::getpeername(
+        fd,
+        (&mut a as *mut libc::sockaddr_in).cast(),
+        &mut len
+    ));
     u16::from_be(a.sin_port)
 }
 
@@ -970,7 +1305,10 @@ unsafe fn tcp_names() {
     eq!(port_of(u), 0);
     let mut a: libc::sockaddr_in = std::mem::zeroed();
     let mut len = 16u32;
-    err!(libc::ENOTCONN, libc::getpeername(u, (&mut a as *mut libc::sockaddr_in).cast(), &mut len));
+    err!(
+        libc::ENOTCONN,
+        libc::getpeername(u, (&mut a as *mut libc::sockaddr_in).cast(), &mut len)
+    );
 }
 
 unsafe fn tcp_bind_errors() {
@@ -982,9 +1320,18 @@ unsafe fn tcp_bind_errors() {
     let t = socket(libc::AF_INET, libc::SOCK_STREAM);
     let mut a = v4(0);
     a.sin_addr.s_addr = u32::from_be_bytes([203, 0, 113, 7]).to_be();
-    err!(libc::EADDRNOTAVAIL, libc::bind(t, (&a as *const libc::sockaddr_in).cast(), 16));
-    err!(libc::EINVAL, libc::bind(t, (&a as *const libc::sockaddr_in).cast(), 5));
-    err!(libc::EAFNOSUPPORT, libc::bind(t, (&v6(0) as *const libc::sockaddr_in6).cast(), 28));
+    err!(
+        libc::EADDRNOTAVAIL,
+        libc::bind(t, (&a as *const libc::sockaddr_in).cast(), 16)
+    );
+    err!(
+        libc::EINVAL,
+        libc::bind(t, (&a as *const libc::sockaddr_in).cast(), 5)
+    );
+    err!(
+        libc::EAFNOSUPPORT,
+        libc::bind(t, (&v6(0) as *const libc::sockaddr_in6).cast(), 28)
+    );
     in_child(|| {
         ok!(libc::setresuid(1000, 1000, 1000));
         let r = bind4(socket(libc::AF_INET, libc::SOCK_STREAM), 80);
@@ -1015,7 +1362,10 @@ unsafe fn tcp_nonblocking_connect() {
     check!(r == -1);
     if errno() == libc::EINPROGRESS {
         check!(poll_one(s, libc::POLLOUT, 3000) & (libc::POLLERR | libc::POLLHUP) != 0);
-        eq!(getopt(s, libc::SOL_SOCKET, libc::SO_ERROR), libc::ECONNREFUSED);
+        eq!(
+            getopt(s, libc::SOL_SOCKET, libc::SO_ERROR),
+            libc::ECONNREFUSED
+        );
         eq!(getopt(s, libc::SOL_SOCKET, libc::SO_ERROR), 0);
     } else {
         eq!(errno(), libc::ECONNREFUSED);
@@ -1025,7 +1375,10 @@ unsafe fn tcp_nonblocking_connect() {
 unsafe fn tcp_nonblocking_accept() {
     let (l, port) = listen4(5);
     nonblock(l);
-    err!(libc::EAGAIN, libc::accept(l, std::ptr::null_mut(), std::ptr::null_mut()));
+    err!(
+        libc::EAGAIN,
+        libc::accept(l, std::ptr::null_mut(), std::ptr::null_mut())
+    );
     eq!(poll_one(l, libc::POLLIN, 0), 0);
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
     ok!(connect4(s, port));
@@ -1054,15 +1407,26 @@ unsafe fn tcp_rst_on_unread() {
     write_all(a, b"never read");
     check!(poll_one(b, libc::POLLIN, 2000) != 0);
     libc::close(b);
-    check!(eventually(|| poll_one(a, libc::POLLIN, 0) & libc::POLLERR != 0));
+    check!(eventually(
+        || poll_one(a, libc::POLLIN, 0) & libc::POLLERR != 0
+    ));
     err!(libc::ECONNRESET, try_recv(a, 0));
     eq!(try_recv(a, 0), 0);
 }
 
 unsafe fn tcp_linger_zero_reset() {
     let (a, b) = tcp();
-    let l = libc::linger { l_onoff: 1, l_linger: 0 };
-    ok!(libc::setsockopt(b, libc::SOL_SOCKET, libc::SO_LINGER, (&l as *const libc::linger).cast(), 8));
+    let l = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    ok!(libc::setsockopt(
+        b,
+        libc::SOL_SOCKET,
+        libc::SO_LINGER,
+        (&l as *const libc::linger).cast(),
+        8
+    ));
     libc::close(b);
     check!(poll_one(a, libc::POLLIN, 2000) & libc::POLLERR != 0);
     err!(libc::ECONNRESET, try_recv(a, 0));
@@ -1077,12 +1441,16 @@ unsafe fn tcp_epipe() {
     send(a, b"x", 0);
     check!(eventually(|| send(a, b"x", 0) == -1));
     check!([libc::EPIPE, libc::ECONNRESET].contains(&errno()));
-    check!(eventually(|| send(a, b"x", 0) == -1 && errno() == libc::EPIPE));
+    check!(eventually(
+        || send(a, b"x", 0) == -1 && errno() == libc::EPIPE
+    ));
 }
 
 unsafe fn tcp_large_transfer() {
     let (a, b) = tcp();
-    let data: Vec<u8> = (0..8_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 23) as u8).collect();
+    let data: Vec<u8> = (0..8_000_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 23) as u8)
+        .collect();
     let copy = data.clone();
     let pid = fork(|| {
         libc::close(b);
@@ -1163,14 +1531,20 @@ unsafe fn tcp_peek_and_waitall() {
     // MSG_TRUNC discards on TCP.
     write_all(a, b"abcdef");
     check!(poll_one(b, libc::POLLIN, 2000) != 0);
-    eq!(ok!(libc::recv(b, std::ptr::null_mut(), 4, libc::MSG_TRUNC)), 4);
+    eq!(
+        ok!(libc::recv(b, std::ptr::null_mut(), 4, libc::MSG_TRUNC)),
+        4
+    );
     eq!(recv(b, 10, 0), b"ef");
 }
 
 unsafe fn tcp_poll_epoll() {
     let (a, b) = tcp();
     let ep = ok!(libc::epoll_create1(0));
-    let mut ev = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET | libc::EPOLLRDHUP) as u32, u64: 3 };
+    let mut ev = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET | libc::EPOLLRDHUP) as u32,
+        u64: 3,
+    };
     ok!(libc::epoll_ctl(ep, libc::EPOLL_CTL_ADD, b, &mut ev));
     eq!(ok!(libc::epoll_wait(ep, &mut ev, 1, 1000)), 1);
     eq!({ ev.events }, libc::EPOLLOUT as u32);
@@ -1182,7 +1556,10 @@ unsafe fn tcp_poll_epoll() {
     eq!(ok!(libc::epoll_wait(ep, &mut ev, 1, 1000)), 1);
     check!({ ev.events } & libc::EPOLLRDHUP as u32 != 0);
     let fresh = socket(libc::AF_INET, libc::SOCK_STREAM);
-    eq!(poll_one(fresh, libc::POLLIN | libc::POLLOUT, 0), libc::POLLOUT | libc::POLLHUP);
+    eq!(
+        poll_one(fresh, libc::POLLIN | libc::POLLOUT, 0),
+        libc::POLLOUT | libc::POLLHUP
+    );
 }
 
 unsafe fn tcp_options() {
@@ -1190,7 +1567,15 @@ unsafe fn tcp_options() {
     eq!(getopt(s, libc::IPPROTO_TCP, libc::TCP_NODELAY), 0);
     ok!(setopt(s, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1));
     eq!(getopt(s, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
-    for (name, value) in [(libc::TCP_KEEPIDLE, 30), (libc::TCP_KEEPINTVL, 5), (libc::TCP_KEEPCNT, 4), (libc::TCP_USER_TIMEOUT, 5000), (libc::TCP_DEFER_ACCEPT, 1), (libc::TCP_QUICKACK, 1), (libc::TCP_CORK, 1)] {
+    for (name, value) in [
+        (libc::TCP_KEEPIDLE, 30),
+        (libc::TCP_KEEPINTVL, 5),
+        (libc::TCP_KEEPCNT, 4),
+        (libc::TCP_USER_TIMEOUT, 5000),
+        (libc::TCP_DEFER_ACCEPT, 1),
+        (libc::TCP_QUICKACK, 1),
+        (libc::TCP_CORK, 1),
+    ] {
         ok!(setopt(s, libc::IPPROTO_TCP, name, value));
     }
     eq!(getopt(s, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 30);
@@ -1205,7 +1590,13 @@ unsafe fn tcp_info() {
     let (a, _b) = tcp();
     let mut info = [0u8; 300];
     let mut len = 300u32;
-    ok!(libc::getsockopt(a, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut len));
+    ok!(libc::getsockopt(
+        a,
+        libc::IPPROTO_TCP,
+        libc::TCP_INFO,
+        info.as_mut_ptr().cast(),
+        &mut len
+    ));
     check!(len >= 104);
     eq!(info[0], 1); // TCP_ESTABLISHED
 }
@@ -1273,14 +1664,33 @@ unsafe fn need_v6() {
 unsafe fn tcp_v6() {
     need_v6();
     let l = socket(libc::AF_INET6, libc::SOCK_STREAM);
-    ok!(libc::bind(l, (&v6(0) as *const libc::sockaddr_in6).cast(), 28));
+    ok!(libc::bind(
+        l,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
     ok!(libc::listen(l, 1));
     let s = socket(libc::AF_INET6, libc::SOCK_STREAM);
-    ok!(libc::connect(s, (&v6(port_of(l)) as *const libc::sockaddr_in6).cast(), 28));
+    ok!(libc::connect(
+        s,
+        (&v6(port_of(l)) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
     let mut from: libc::sockaddr_in6 = std::mem::zeroed();
     let mut len = 28u32;
-    let conn = ok!(libc::accept(l, (&mut from as *mut libc::sockaddr_in6).cast(), &mut len));
-    eq!((len, from.sin6_addr.s6_addr[15], u16::from_be(from.sin6_port)), (28, 1, port_of(s)));
+    let conn = ok!(libc::accept(
+        l,
+        (&mut from as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
+    eq!(
+        (
+            len,
+            from.sin6_addr.s6_addr[15],
+            u16::from_be(from.sin6_port)
+        ),
+        (28, 1, port_of(s))
+    );
     write_all(s, b"six");
     eq!(read_some(conn, 9), b"six");
 }
@@ -1291,14 +1701,25 @@ unsafe fn tcp_v6_dual_stack() {
     ok!(setopt(l, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0));
     let mut any = v6(0);
     any.sin6_addr.s6_addr = [0; 16];
-    ok!(libc::bind(l, (&any as *const libc::sockaddr_in6).cast(), 28));
+    ok!(libc::bind(
+        l,
+        (&any as *const libc::sockaddr_in6).cast(),
+        28
+    ));
     ok!(libc::listen(l, 2));
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
     ok!(connect4(s, port_of(l)));
     let mut from: libc::sockaddr_in6 = std::mem::zeroed();
     let mut len = 28u32;
-    let conn = ok!(libc::accept(l, (&mut from as *mut libc::sockaddr_in6).cast(), &mut len));
-    eq!(from.sin6_addr.s6_addr, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1]);
+    let conn = ok!(libc::accept(
+        l,
+        (&mut from as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
+    eq!(
+        from.sin6_addr.s6_addr,
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1]
+    );
     write_all(conn, b"mapped");
     eq!(read_some(s, 9), b"mapped");
 }
@@ -1309,7 +1730,11 @@ unsafe fn tcp_v6only() {
     ok!(setopt(l, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1));
     let mut any = v6(0);
     any.sin6_addr.s6_addr = [0; 16];
-    ok!(libc::bind(l, (&any as *const libc::sockaddr_in6).cast(), 28));
+    ok!(libc::bind(
+        l,
+        (&any as *const libc::sockaddr_in6).cast(),
+        28
+    ));
     ok!(libc::listen(l, 2));
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
     err!(libc::ECONNREFUSED, connect4(s, port_of(l)));
@@ -1385,18 +1810,28 @@ unsafe fn tcp_connect_unspec_and_any() {
     // 0.0.0.0 means this host.
     let mut any = v4(port);
     any.sin_addr.s_addr = 0;
-    ok!(libc::connect(s, (&any as *const libc::sockaddr_in).cast(), 16));
+    ok!(libc::connect(
+        s,
+        (&any as *const libc::sockaddr_in).cast(),
+        16
+    ));
     accept(l);
     err!(libc::EISCONN, connect4(s, port));
     let t = socket(libc::AF_INET, libc::SOCK_STREAM);
     let mut wrong = v4(port);
     wrong.sin_family = 99;
-    err!(libc::EAFNOSUPPORT, libc::connect(t, (&wrong as *const libc::sockaddr_in).cast(), 16));
+    err!(
+        libc::EAFNOSUPPORT,
+        libc::connect(t, (&wrong as *const libc::sockaddr_in).cast(), 16)
+    );
     // Another address of the loopback net.
     let u = socket(libc::AF_INET, libc::SOCK_STREAM);
     let mut other = v4(port);
     other.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 2]).to_be();
-    err!(libc::ECONNREFUSED, libc::connect(u, (&other as *const libc::sockaddr_in).cast(), 16));
+    err!(
+        libc::ECONNREFUSED,
+        libc::connect(u, (&other as *const libc::sockaddr_in).cast(), 16)
+    );
 }
 
 unsafe fn tcp_send_flags() {
@@ -1427,7 +1862,14 @@ unsafe fn udp4() -> (i32, u16) {
 }
 
 unsafe fn sendto4(fd: i32, data: &[u8], port: u16) -> isize {
-    libc::sendto(fd, data.as_ptr().cast(), data.len(), 0, (&v4(port) as *const libc::sockaddr_in).cast(), 16)
+    libc::sendto(
+        fd,
+        data.as_ptr().cast(),
+        data.len(),
+        0,
+        (&v4(port) as *const libc::sockaddr_in).cast(),
+        16,
+    )
 }
 
 unsafe fn udp_basic() {
@@ -1438,8 +1880,21 @@ unsafe fn udp_basic() {
     let mut from: libc::sockaddr_in = std::mem::zeroed();
     let mut len = 16u32;
     let mut buf = [0u8; 20];
-    eq!(ok!(libc::recvfrom(b, buf.as_mut_ptr().cast(), 20, 0, (&mut from as *mut libc::sockaddr_in).cast(), &mut len)), 5);
-    eq!((&buf[..5], u16::from_be(from.sin_port)), (&b"hello"[..], port_of(a)));
+    eq!(
+        ok!(libc::recvfrom(
+            b,
+            buf.as_mut_ptr().cast(),
+            20,
+            0,
+            (&mut from as *mut libc::sockaddr_in).cast(),
+            &mut len
+        )),
+        5
+    );
+    eq!(
+        (&buf[..5], u16::from_be(from.sin_port)),
+        (&b"hello"[..], port_of(a))
+    );
     eq!(recv(b, 20, 0), b"world");
     err!(libc::EDESTADDRREQ, send(a, b"x", 0));
     // Unbound senders get a port.
@@ -1461,7 +1916,10 @@ unsafe fn udp_connected() {
     ok!(sendto4(b, b"peer", pa));
     eq!(recv(a, 20, 0), b"peer");
     eq!(peer_port(a), pb);
-    let unspec = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let unspec = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as u16,
+        sa_data: [0; 14],
+    };
     ok!(libc::connect(a, &unspec, 16));
     err!(libc::EDESTADDRREQ, send(a, b"x", 0));
 }
@@ -1472,7 +1930,10 @@ unsafe fn udp_truncation() {
     ok!(sendto4(a, b"0123456789", pb));
     eq!(recv(b, 4, libc::MSG_PEEK), b"0123");
     let mut buf = [0u8; 4];
-    eq!(ok!(libc::recv(b, buf.as_mut_ptr().cast(), 4, libc::MSG_TRUNC)), 10);
+    eq!(
+        ok!(libc::recv(b, buf.as_mut_ptr().cast(), 4, libc::MSG_TRUNC)),
+        10
+    );
     err!(libc::EAGAIN, try_recv(b, libc::MSG_DONTWAIT));
 }
 
@@ -1491,9 +1952,23 @@ unsafe fn udp_v6() {
     need_v6();
     let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
     let b = socket(libc::AF_INET6, libc::SOCK_DGRAM);
-    ok!(libc::bind(b, (&v6(0) as *const libc::sockaddr_in6).cast(), 28));
+    ok!(libc::bind(
+        b,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
     let to = v6(port_of(b));
-    eq!(ok!(libc::sendto(a, b"six".as_ptr().cast(), 3, 0, (&to as *const libc::sockaddr_in6).cast(), 28)), 3);
+    eq!(
+        ok!(libc::sendto(
+            a,
+            b"six".as_ptr().cast(),
+            3,
+            0,
+            (&to as *const libc::sockaddr_in6).cast(),
+            28
+        )),
+        3
+    );
     eq!(recv(b, 9, 0), b"six");
 }
 
@@ -1511,8 +1986,19 @@ unsafe fn udp_broadcast_permission() {
     let (a, _) = udp4();
     let mut to = v4(9);
     to.sin_addr.s_addr = u32::MAX;
-    let r = libc::sendto(a, b"x".as_ptr().cast(), 1, 0, (&to as *const libc::sockaddr_in).cast(), 16);
-    check!(r == -1 && [libc::EACCES, libc::ENETUNREACH, libc::EINVAL].contains(&errno()), "{r} {}", errno_text());
+    let r = libc::sendto(
+        a,
+        b"x".as_ptr().cast(),
+        1,
+        0,
+        (&to as *const libc::sockaddr_in).cast(),
+        16,
+    );
+    check!(
+        r == -1 && [libc::EACCES, libc::ENETUNREACH, libc::EINVAL].contains(&errno()),
+        "{r} {}",
+        errno_text()
+    );
     ok!(setopt(a, libc::SOL_SOCKET, libc::SO_BROADCAST, 1));
 }
 
@@ -1555,23 +2041,43 @@ unsafe fn udp_large() {
 unsafe fn raw_refused_for_user() {
     in_child(|| {
         ok!(libc::setresuid(1000, 1000, 1000));
-        err!(libc::EPERM, libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP));
+        err!(
+            libc::EPERM,
+            libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)
+        );
         let r = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
         check!(r == -1 && [libc::EPERM, libc::EAFNOSUPPORT].contains(&errno()));
     });
 }
 
 unsafe fn inet_unknown() {
-    err!(libc::EPROTONOSUPPORT, libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 200));
+    err!(
+        libc::EPROTONOSUPPORT,
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 200)
+    );
     let s = socket(libc::AF_INET, libc::SOCK_STREAM);
     err!(libc::ENOPROTOOPT, setopt(s, libc::IPPROTO_IP, 250, 1));
-    err!(libc::EOPNOTSUPP, libc::accept(socket(libc::AF_INET, libc::SOCK_DGRAM), std::ptr::null_mut(), std::ptr::null_mut()));
-    err!(libc::EINVAL, libc::accept(s, std::ptr::null_mut(), std::ptr::null_mut()));
+    err!(
+        libc::EOPNOTSUPP,
+        libc::accept(
+            socket(libc::AF_INET, libc::SOCK_DGRAM),
+            std::ptr::null_mut(),
+            std::ptr::null_mut()
+        )
+    );
+    err!(
+        libc::EINVAL,
+        libc::accept(s, std::ptr::null_mut(), std::ptr::null_mut())
+    );
 }
 
 /// A route dump: the bodies of the answers with their types.
 unsafe fn netlink_dump(kind: u16) -> Vec<(u16, Vec<u8>)> {
-    let s = ok!(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE));
+    let s = ok!(libc::socket(
+        libc::AF_NETLINK,
+        libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+        libc::NETLINK_ROUTE
+    ));
     let mut req = [0u8; 20];
     req[0] = 20;
     req[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -1616,28 +2122,55 @@ fn has_attr(body: &[u8], head: usize, kind: u16, value: &[u8]) -> bool {
 
 unsafe fn netlink_links() {
     let links = netlink_dump(libc::RTM_GETLINK);
-    check!(links.iter().any(|(k, b)| *k == libc::RTM_NEWLINK && has_attr(b, 16, libc::IFLA_IFNAME, b"lo\0")));
+    check!(
+        links
+            .iter()
+            .any(|(k, b)| *k == libc::RTM_NEWLINK && has_attr(b, 16, libc::IFLA_IFNAME, b"lo\0"))
+    );
     // lo is index 1, loopback and up.
-    let lo = links.iter().find(|(_, b)| has_attr(b, 16, libc::IFLA_IFNAME, b"lo\0"));
-    let flags = lo.map(|(_, b)| u32::from_ne_bytes([b[8], b[9], b[10], b[11]])).unwrap_or(0);
-    check!(flags & (libc::IFF_UP | libc::IFF_LOOPBACK) as u32 == (libc::IFF_UP | libc::IFF_LOOPBACK) as u32);
+    let lo = links
+        .iter()
+        .find(|(_, b)| has_attr(b, 16, libc::IFLA_IFNAME, b"lo\0"));
+    let flags = lo
+        .map(|(_, b)| u32::from_ne_bytes([b[8], b[9], b[10], b[11]]))
+        .unwrap_or(0);
+    check!(
+        flags & (libc::IFF_UP | libc::IFF_LOOPBACK) as u32
+            == (libc::IFF_UP | libc::IFF_LOOPBACK) as u32
+    );
 }
 
 unsafe fn netlink_addresses() {
     let addresses = netlink_dump(libc::RTM_GETADDR);
-    check!(addresses.iter().any(|(k, b)| *k == libc::RTM_NEWADDR && has_attr(b, 8, libc::IFA_ADDRESS, &[127, 0, 0, 1])));
+    check!(addresses.iter().any(
+        |(k, b)| *k == libc::RTM_NEWADDR && has_attr(b, 8, libc::IFA_ADDRESS, &[127, 0, 0, 1])
+    ));
     netlink_dump(libc::RTM_GETROUTE);
 }
 
 unsafe fn netlink_errors() {
-    err!(libc::EPROTONOSUPPORT, libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 99));
-    err!(libc::ESOCKTNOSUPPORT, libc::socket(libc::AF_NETLINK, libc::SOCK_STREAM, 0));
-    let s = ok!(libc::socket(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_ROUTE));
+    err!(
+        libc::EPROTONOSUPPORT,
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 99)
+    );
+    err!(
+        libc::ESOCKTNOSUPPORT,
+        libc::socket(libc::AF_NETLINK, libc::SOCK_STREAM, 0)
+    );
+    let s = ok!(libc::socket(
+        libc::AF_NETLINK,
+        libc::SOCK_DGRAM,
+        libc::NETLINK_ROUTE
+    ));
     let mut a: libc::sockaddr_nl = std::mem::zeroed();
     a.nl_family = libc::AF_NETLINK as u16;
     ok!(libc::bind(s, (&a as *const libc::sockaddr_nl).cast(), 12));
     let mut len = 12u32;
-    ok!(libc::getsockname(s, (&mut a as *mut libc::sockaddr_nl).cast(), &mut len));
+    ok!(libc::getsockname(
+        s,
+        (&mut a as *mut libc::sockaddr_nl).cast(),
+        &mut len
+    ));
     check!(a.nl_pid != 0);
     // An unknown request type is answered with an error message.
     let mut req = [0u8; 20];
@@ -1647,7 +2180,10 @@ unsafe fn netlink_errors() {
     req[6] = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u8;
     ok!(send(s, &req, 0));
     let answer = recv(s, 1000, 0);
-    eq!(u16::from_ne_bytes([answer[4], answer[5]]), libc::NLMSG_ERROR as u16);
+    eq!(
+        u16::from_ne_bytes([answer[4], answer[5]]),
+        libc::NLMSG_ERROR as u16
+    );
     check!(i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]) < 0);
 }
 
@@ -1665,7 +2201,10 @@ unsafe fn ioctl_interfaces() {
     ok!(libc::ioctl(s, libc::SIOCGIFMTU, req.as_mut_ptr()));
     eq!(libc::if_nametoindex(c"lo".as_ptr()), 1);
     req[..5].copy_from_slice(b"none\0");
-    err!(libc::ENODEV, libc::ioctl(s, libc::SIOCGIFFLAGS, req.as_mut_ptr()));
+    err!(
+        libc::ENODEV,
+        libc::ioctl(s, libc::SIOCGIFFLAGS, req.as_mut_ptr())
+    );
 }
 
 unsafe fn sendfile_to_tcp() {

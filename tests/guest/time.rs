@@ -50,7 +50,10 @@ unsafe fn now(clock: i32) -> i64 {
 }
 
 const fn ns(ns: i64) -> libc::timespec {
-    libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 }
+    libc::timespec {
+        tv_sec: ns / 1_000_000_000,
+        tv_nsec: ns % 1_000_000_000,
+    }
 }
 
 const MS: i64 = 1_000_000;
@@ -66,11 +69,20 @@ fn burn(ms: u64) {
 }
 
 unsafe fn clocks_advance() {
-    for clock in [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME, libc::CLOCK_MONOTONIC_RAW] {
+    for clock in [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_REALTIME,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_MONOTONIC_RAW,
+    ] {
         let a = now(clock);
         sleep_ms(10);
         let b = now(clock);
-        check!(b - a >= 9 * MS && b - a < 2000 * MS, "clock {clock}: {} ns", b - a);
+        check!(
+            b - a >= 9 * MS && b - a < 2000 * MS,
+            "clock {clock}: {} ns",
+            b - a
+        );
         let mut last = now(clock);
         for _ in 0..1000 {
             let t = now(clock);
@@ -83,7 +95,10 @@ unsafe fn clocks_advance() {
 unsafe fn clock_kinds() {
     // 2023 or later; coarse clocks trail by less than a tick or two.
     check!(now(libc::CLOCK_REALTIME) > 1_672_531_200 * 1_000_000_000);
-    for (fine, coarse) in [(libc::CLOCK_REALTIME, libc::CLOCK_REALTIME_COARSE), (libc::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC_COARSE)] {
+    for (fine, coarse) in [
+        (libc::CLOCK_REALTIME, libc::CLOCK_REALTIME_COARSE),
+        (libc::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC_COARSE),
+    ] {
         let a = now(coarse);
         let b = now(fine);
         check!(b >= a && b - a < 50 * MS, "{} ns behind", b - a);
@@ -107,12 +122,19 @@ unsafe fn clock_errors() {
     let mut t: libc::timespec = std::mem::zeroed();
     err!(libc::EINVAL, libc::clock_gettime(99, &mut t));
     err!(libc::EINVAL, libc::clock_gettime(-100_000, &mut t));
-    err!(libc::EFAULT, sys!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, 8));
+    err!(
+        libc::EFAULT,
+        sys!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, 8)
+    );
     err!(libc::EFAULT, sys!(libc::SYS_gettimeofday, 8, 0));
 }
 
 unsafe fn vdso_and_syscall_agree() {
-    for clock in [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME] {
+    for clock in [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_REALTIME,
+        libc::CLOCK_BOOTTIME,
+    ] {
         let a = now(clock);
         let mut t: libc::timespec = std::mem::zeroed();
         ok!(sys!(libc::SYS_clock_gettime, clock, &mut t as *mut _));
@@ -142,40 +164,109 @@ unsafe fn nanosleep_sleeps() {
         let start = now(libc::CLOCK_MONOTONIC);
         ok!(libc::nanosleep(&ns(ms * MS), std::ptr::null_mut()));
         let took = now(libc::CLOCK_MONOTONIC) - start;
-        check!(took >= ms * MS && took < (ms + 1000) * MS, "{ms} ms took {took} ns");
+        check!(
+            took >= ms * MS && took < (ms + 1000) * MS,
+            "{ms} ms took {took} ns"
+        );
     }
 }
 
 unsafe fn nanosleep_errors() {
-    err!(libc::EINVAL, libc::nanosleep(&libc::timespec { tv_sec: -1, tv_nsec: 0 }, std::ptr::null_mut()));
-    err!(libc::EINVAL, libc::nanosleep(&libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 }, std::ptr::null_mut()));
+    err!(
+        libc::EINVAL,
+        libc::nanosleep(
+            &libc::timespec {
+                tv_sec: -1,
+                tv_nsec: 0
+            },
+            std::ptr::null_mut()
+        )
+    );
+    err!(
+        libc::EINVAL,
+        libc::nanosleep(
+            &libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 1_000_000_000
+            },
+            std::ptr::null_mut()
+        )
+    );
     err!(libc::EFAULT, sys!(libc::SYS_nanosleep, 8, 0));
 }
 
 unsafe fn clock_nanosleep_absolute() {
     let start = now(libc::CLOCK_MONOTONIC);
-    eq!(libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &ns(start + 30 * MS), std::ptr::null_mut()), 0);
+    eq!(
+        libc::clock_nanosleep(
+            libc::CLOCK_MONOTONIC,
+            libc::TIMER_ABSTIME,
+            &ns(start + 30 * MS),
+            std::ptr::null_mut()
+        ),
+        0
+    );
     check!(now(libc::CLOCK_MONOTONIC) >= start + 30 * MS);
     // The past: at once.
-    eq!(libc::clock_nanosleep(libc::CLOCK_REALTIME, libc::TIMER_ABSTIME, &ns(5), std::ptr::null_mut()), 0);
+    eq!(
+        libc::clock_nanosleep(
+            libc::CLOCK_REALTIME,
+            libc::TIMER_ABSTIME,
+            &ns(5),
+            std::ptr::null_mut()
+        ),
+        0
+    );
     let r = now(libc::CLOCK_REALTIME);
-    eq!(libc::clock_nanosleep(libc::CLOCK_REALTIME, libc::TIMER_ABSTIME, &ns(r + 20 * MS), std::ptr::null_mut()), 0);
+    eq!(
+        libc::clock_nanosleep(
+            libc::CLOCK_REALTIME,
+            libc::TIMER_ABSTIME,
+            &ns(r + 20 * MS),
+            std::ptr::null_mut()
+        ),
+        0
+    );
     check!(now(libc::CLOCK_REALTIME) >= r + 20 * MS);
 }
 
 unsafe fn clock_nanosleep_clocks() {
-    for clock in [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME, libc::CLOCK_REALTIME] {
-        eq!(libc::clock_nanosleep(clock, 0, &ns(MS), std::ptr::null_mut()), 0);
+    for clock in [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_REALTIME,
+    ] {
+        eq!(
+            libc::clock_nanosleep(clock, 0, &ns(MS), std::ptr::null_mut()),
+            0
+        );
     }
-    eq!(sys!(libc::SYS_clock_nanosleep, libc::CLOCK_THREAD_CPUTIME_ID, 0, &ns(MS) as *const _, 0), -1);
+    eq!(
+        sys!(
+            libc::SYS_clock_nanosleep,
+            libc::CLOCK_THREAD_CPUTIME_ID,
+            0,
+            &ns(MS) as *const _,
+            0
+        ),
+        -1
+    );
     eq!(errno(), libc::EOPNOTSUPP);
-    eq!(libc::clock_nanosleep(99, 0, &ns(MS), std::ptr::null_mut()), libc::EINVAL);
-    eq!(libc::clock_nanosleep(libc::CLOCK_MONOTONIC_RAW, 0, &ns(MS), std::ptr::null_mut()), libc::EOPNOTSUPP);
+    eq!(
+        libc::clock_nanosleep(99, 0, &ns(MS), std::ptr::null_mut()),
+        libc::EINVAL
+    );
+    eq!(
+        libc::clock_nanosleep(libc::CLOCK_MONOTONIC_RAW, 0, &ns(MS), std::ptr::null_mut()),
+        libc::EOPNOTSUPP
+    );
 }
 
 unsafe fn usleep_many_threads() {
     let start = now_ms();
-    let threads: Vec<_> = (0..20).map(|_| std::thread::spawn(|| sleep_ms(50))).collect();
+    let threads: Vec<_> = (0..20)
+        .map(|_| std::thread::spawn(|| sleep_ms(50)))
+        .collect();
     for t in threads {
         check!(t.join().is_ok());
     }
@@ -203,8 +294,10 @@ unsafe fn thread_cpu_clock() {
 }
 
 unsafe fn cpu_clock_of_other() {
-    let pid = fork(|| loop {
-        burn(10);
+    let pid = fork(|| {
+        loop {
+            burn(10);
+        }
     });
     sleep_ms(60);
     let mut clock = 0;
@@ -244,15 +337,28 @@ extern "C" fn count(_: i32, si: *mut libc::siginfo_t, _: *mut libc::c_void) {
 }
 
 unsafe fn on(signo: i32) {
-    handle(signo, count as *const () as usize, libc::SA_SIGINFO | libc::SA_RESTART);
+    handle(
+        signo,
+        count as *const () as usize,
+        libc::SA_SIGINFO | libc::SA_RESTART,
+    );
 }
 
 unsafe fn itimer_virtual_and_prof() {
-    for (which, signo) in [(libc::ITIMER_VIRTUAL, libc::SIGVTALRM), (libc::ITIMER_PROF, libc::SIGPROF)] {
+    for (which, signo) in [
+        (libc::ITIMER_VIRTUAL, libc::SIGVTALRM),
+        (libc::ITIMER_PROF, libc::SIGPROF),
+    ] {
         COUNT.store(0, SeqCst);
         on(signo);
-        let tv = libc::timeval { tv_sec: 0, tv_usec: 30_000 };
-        let value = libc::itimerval { it_interval: tv, it_value: tv };
+        let tv = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 30_000,
+        };
+        let value = libc::itimerval {
+            it_interval: tv,
+            it_value: tv,
+        };
         ok!(sys!(libc::SYS_setitimer, which, &value as *const _, 0));
         // Sleeping does not count.
         sleep_ms(80);
@@ -270,37 +376,69 @@ unsafe fn itimer_virtual_and_prof() {
 unsafe fn getitimer_remaining() {
     on(libc::SIGALRM);
     let value = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-        it_value: libc::timeval { tv_sec: 10, tv_usec: 0 },
+        it_interval: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+        it_value: libc::timeval {
+            tv_sec: 10,
+            tv_usec: 0,
+        },
     };
-    ok!(sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0));
+    ok!(sys!(
+        libc::SYS_setitimer,
+        libc::ITIMER_REAL,
+        &value as *const _,
+        0
+    ));
     let mut now: libc::itimerval = std::mem::zeroed();
-    ok!(sys!(libc::SYS_getitimer, libc::ITIMER_REAL, &mut now as *mut _));
+    ok!(sys!(
+        libc::SYS_getitimer,
+        libc::ITIMER_REAL,
+        &mut now as *mut _
+    ));
     check!(now.it_value.tv_sec == 9 || now.it_value.tv_sec == 10);
     // Not inherited by fork.
     in_child(|| {
         let mut now: libc::itimerval = std::mem::zeroed();
-        ok!(sys!(libc::SYS_getitimer, libc::ITIMER_REAL, &mut now as *mut _));
+        ok!(sys!(
+            libc::SYS_getitimer,
+            libc::ITIMER_REAL,
+            &mut now as *mut _
+        ));
         eq!((now.it_value.tv_sec, now.it_value.tv_usec), (0, 0));
     });
-    err!(libc::EINVAL, sys!(libc::SYS_getitimer, 9, &mut now as *mut _));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_getitimer, 9, &mut now as *mut _)
+    );
 }
 
 unsafe fn timer_create(clock: i32, notify: i32, signo: i32, value: usize) -> i32 {
     let mut ev: libc::sigevent = std::mem::zeroed();
     ev.sigev_notify = notify;
     ev.sigev_signo = signo;
-    ev.sigev_value = libc::sigval { sival_ptr: value as *mut _ };
+    ev.sigev_value = libc::sigval {
+        sival_ptr: value as *mut _,
+    };
     if notify == libc::SIGEV_THREAD_ID {
         ev.sigev_notify_thread_id = sys!(libc::SYS_gettid) as i32;
     }
     let mut id = 0i32;
-    ok!(sys!(libc::SYS_timer_create, clock, &mut ev as *mut _, &mut id as *mut i32));
+    ok!(sys!(
+        libc::SYS_timer_create,
+        clock,
+        &mut ev as *mut _,
+        &mut id as *mut i32
+    ));
     id
 }
 
 unsafe fn settime(id: i32, flags: i32, value: i64, interval: i64) -> i64 {
-    let spec = libc::itimerspec { it_interval: ns(interval), it_value: ns(value) };
+    let spec = libc::itimerspec {
+        it_interval: ns(interval),
+        it_value: ns(value),
+    };
     sys!(libc::SYS_timer_settime, id, flags, &spec as *const _, 0)
 }
 
@@ -315,7 +453,12 @@ unsafe fn gettime(id: i32) -> (i64, i64) {
 
 unsafe fn timer_signal_value() {
     on(libc::SIGRTMIN());
-    let id = timer_create(libc::CLOCK_MONOTONIC, libc::SIGEV_SIGNAL, libc::SIGRTMIN(), 4321);
+    let id = timer_create(
+        libc::CLOCK_MONOTONIC,
+        libc::SIGEV_SIGNAL,
+        libc::SIGRTMIN(),
+        4321,
+    );
     ok!(settime(id, 0, 10 * MS, 0));
     check!(eventually(|| COUNT.load(SeqCst) == 1));
     eq!(VALUE.load(SeqCst), 4321);
@@ -325,7 +468,12 @@ unsafe fn timer_signal_value() {
     // Without a sigevent: SIGALRM.
     on(libc::SIGALRM);
     let mut id = 0i32;
-    ok!(sys!(libc::SYS_timer_create, libc::CLOCK_REALTIME, 0, &mut id as *mut i32));
+    ok!(sys!(
+        libc::SYS_timer_create,
+        libc::CLOCK_REALTIME,
+        0,
+        &mut id as *mut i32
+    ));
     ok!(settime(id, 0, 5 * MS, 0));
     check!(eventually(|| COUNT.load(SeqCst) == 2));
     eq!(VALUE.load(SeqCst), id);
@@ -368,14 +516,34 @@ unsafe fn timer_absolute() {
 
 unsafe fn timer_errors() {
     let mut id = 0i32;
-    err!(libc::EINVAL, sys!(libc::SYS_timer_create, 99, 0, &mut id as *mut i32));
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_timer_create, 99, 0, &mut id as *mut i32)
+    );
     let mut ev: libc::sigevent = std::mem::zeroed();
     ev.sigev_signo = 99;
-    err!(libc::EINVAL, sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &mut ev as *mut _, &mut id as *mut i32));
+    err!(
+        libc::EINVAL,
+        sys!(
+            libc::SYS_timer_create,
+            libc::CLOCK_MONOTONIC,
+            &mut ev as *mut _,
+            &mut id as *mut i32
+        )
+    );
     err!(libc::EINVAL, settime(12345, 0, 1, 0));
     let id = timer_create(libc::CLOCK_MONOTONIC, libc::SIGEV_NONE, 0, 0);
-    let bad = libc::itimerspec { it_interval: ns(0), it_value: libc::timespec { tv_sec: 0, tv_nsec: -1 } };
-    err!(libc::EINVAL, sys!(libc::SYS_timer_settime, id, 0, &bad as *const _, 0));
+    let bad = libc::itimerspec {
+        it_interval: ns(0),
+        it_value: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: -1,
+        },
+    };
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_timer_settime, id, 0, &bad as *const _, 0)
+    );
     err!(libc::EINVAL, sys!(libc::SYS_timer_settime, id, 0, 0, 0));
 }
 
@@ -383,7 +551,10 @@ unsafe fn timers_not_inherited() {
     let id = timer_create(libc::CLOCK_MONOTONIC, libc::SIGEV_NONE, 0, 0);
     in_child(|| {
         let mut spec: libc::itimerspec = std::mem::zeroed();
-        err!(libc::EINVAL, sys!(libc::SYS_timer_gettime, id, &mut spec as *mut _));
+        err!(
+            libc::EINVAL,
+            sys!(libc::SYS_timer_gettime, id, &mut spec as *mut _)
+        );
     });
 }
 
@@ -394,7 +565,12 @@ unsafe fn timer_thread_notification() {
     }
     handle(libc::SIGUSR2, note as *const () as usize, libc::SA_RESTART);
     let t = std::thread::spawn(|| {
-        let id = timer_create(libc::CLOCK_MONOTONIC, libc::SIGEV_THREAD_ID, libc::SIGUSR2, 0);
+        let id = timer_create(
+            libc::CLOCK_MONOTONIC,
+            libc::SIGEV_THREAD_ID,
+            libc::SIGUSR2,
+            0,
+        );
         ok!(settime(id, 0, 5 * MS, 0));
         check!(eventually(|| TID.load(SeqCst) != 0));
         eq!(TID.load(SeqCst), sys!(libc::SYS_gettid) as i32);
@@ -407,7 +583,10 @@ unsafe fn timerfd(clock: i32, flags: i32) -> i32 {
 }
 
 unsafe fn arm(fd: i32, flags: i32, value: i64, interval: i64) -> i32 {
-    let spec = libc::itimerspec { it_interval: ns(interval), it_value: ns(value) };
+    let spec = libc::itimerspec {
+        it_interval: ns(interval),
+        it_value: ns(value),
+    };
     libc::timerfd_settime(fd, flags, &spec, std::ptr::null_mut())
 }
 
@@ -421,7 +600,10 @@ unsafe fn timerfd_expires() {
     ok!(arm(fd, 0, 30 * MS, 0));
     eq!(ticks(fd), 1);
     check!(now(libc::CLOCK_MONOTONIC) - start >= 30 * MS);
-    let fd = timerfd(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
+    let fd = timerfd(
+        libc::CLOCK_MONOTONIC,
+        libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
+    );
     eq!(ok!(libc::fcntl(fd, libc::F_GETFD)), libc::FD_CLOEXEC);
     let mut b = [0u8; 8];
     err!(libc::EAGAIN, libc::read(fd, b.as_mut_ptr().cast(), 8));
@@ -439,7 +621,10 @@ unsafe fn timerfd_interval_counts() {
     sleep_ms(15);
     ok!(arm(fd, 0, 0, 0));
     ok!(libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK));
-    err!(libc::EAGAIN, libc::read(fd, [0u8; 8].as_mut_ptr().cast(), 8));
+    err!(
+        libc::EAGAIN,
+        libc::read(fd, [0u8; 8].as_mut_ptr().cast(), 8)
+    );
 }
 
 unsafe fn timerfd_absolute_and_gettime() {
@@ -465,7 +650,10 @@ unsafe fn timerfd_poll_epoll() {
     ok!(arm(fd, 0, 10 * MS, 0));
     eq!(poll_one(fd, libc::POLLIN, 2000), libc::POLLIN);
     let ep = ok!(libc::epoll_create1(0));
-    let mut ev = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 1 };
+    let mut ev = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: 1,
+    };
     ok!(libc::epoll_ctl(ep, libc::EPOLL_CTL_ADD, fd, &mut ev));
     eq!(ok!(libc::epoll_wait(ep, &mut ev, 1, 2000)), 1);
     eq!(ticks(fd), 1);
@@ -475,11 +663,20 @@ unsafe fn timerfd_poll_epoll() {
 }
 
 unsafe fn timerfd_errors() {
-    err!(libc::EINVAL, libc::timerfd_create(libc::CLOCK_PROCESS_CPUTIME_ID, 0));
+    err!(
+        libc::EINVAL,
+        libc::timerfd_create(libc::CLOCK_PROCESS_CPUTIME_ID, 0)
+    );
     err!(libc::EINVAL, libc::timerfd_create(libc::CLOCK_MONOTONIC, 1));
     let zero: libc::itimerspec = std::mem::zeroed();
-    err!(libc::EINVAL, libc::timerfd_settime(0, 0, &zero, std::ptr::null_mut()));
-    err!(libc::EBADF, libc::timerfd_settime(99, 0, &zero, std::ptr::null_mut()));
+    err!(
+        libc::EINVAL,
+        libc::timerfd_settime(0, 0, &zero, std::ptr::null_mut())
+    );
+    err!(
+        libc::EBADF,
+        libc::timerfd_settime(99, 0, &zero, std::ptr::null_mut())
+    );
     let fd = timerfd(libc::CLOCK_MONOTONIC, 0);
     err!(libc::EINVAL, arm(fd, 0x10, MS, 0));
     err!(libc::EFAULT, sys!(libc::SYS_timerfd_settime, fd, 0, 8, 0));
@@ -488,17 +685,31 @@ unsafe fn timerfd_errors() {
 unsafe fn timerfd_cancel_on_set_accepted() {
     let fd = timerfd(libc::CLOCK_REALTIME, 0);
     let t = now(libc::CLOCK_REALTIME);
-    ok!(arm(fd, libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET, t + 5 * MS, 0));
+    ok!(arm(
+        fd,
+        libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET,
+        t + 5 * MS,
+        0
+    ));
     eq!(ticks(fd), 1);
 }
 
 unsafe fn clock_settime_refused_for_user() {
     in_child(|| {
         ok!(libc::setresuid(1000, 1000, 1000));
-        err!(libc::EPERM, libc::clock_settime(libc::CLOCK_REALTIME, &ns(1_700_000_000_000_000_000)));
-        err!(libc::EPERM, sys!(libc::SYS_settimeofday, [1i64, 1].as_ptr(), 0));
+        err!(
+            libc::EPERM,
+            libc::clock_settime(libc::CLOCK_REALTIME, &ns(1_700_000_000_000_000_000))
+        );
+        err!(
+            libc::EPERM,
+            sys!(libc::SYS_settimeofday, [1i64, 1].as_ptr(), 0)
+        );
     });
-    err!(libc::EINVAL, libc::clock_settime(libc::CLOCK_MONOTONIC, &ns(1)));
+    err!(
+        libc::EINVAL,
+        libc::clock_settime(libc::CLOCK_MONOTONIC, &ns(1))
+    );
 }
 
 unsafe fn adjtimex_reads() {
@@ -516,7 +727,11 @@ unsafe fn sleep_zero_yields() {
 unsafe fn boottime_not_behind_monotonic() {
     let m = now(libc::CLOCK_MONOTONIC);
     check!(now(libc::CLOCK_BOOTTIME) + 1000 * MS >= m);
-    let uptime: f64 = read_text("/proc/uptime").split_whitespace().next().and_then(|s| s.parse().ok()).unwrap_or(-1.0);
+    let uptime: f64 = read_text("/proc/uptime")
+        .split_whitespace()
+        .next()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(-1.0);
     let b = now(libc::CLOCK_BOOTTIME) as f64 / 1e9;
     check!((uptime - b).abs() < 2.0, "{uptime} {b}");
 }

@@ -94,7 +94,10 @@ unsafe fn pty_open_and_name() {
     eq!(libc::major(st.st_rdev), 136);
     let mut name = [0 as libc::c_char; 64];
     eq!(libc::ptsname_r(m, name.as_mut_ptr(), 64), 0);
-    eq!(std::ffi::CStr::from_ptr(name.as_ptr()).to_string_lossy(), slave_name(m));
+    eq!(
+        std::ffi::CStr::from_ptr(name.as_ptr()).to_string_lossy(),
+        slave_name(m)
+    );
     write_all(s, b"out");
     eq!(drain(m), "out");
 }
@@ -231,7 +234,10 @@ unsafe fn isig_keys() {
         let (m, s) = pty();
         let (r, w) = ready_pipe();
         let pid = session(s, || {
-            let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            let zero = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
             libc::setrlimit(libc::RLIMIT_CORE, &zero);
             write_all(w, b"r");
             loop {
@@ -244,7 +250,9 @@ unsafe fn isig_keys() {
     }
     // Without ISIG they are bytes.
     let (m, s) = pty();
-    set(s, |t| t.c_lflag &= !(libc::ISIG | libc::ICANON | libc::ECHO));
+    set(s, |t| {
+        t.c_lflag &= !(libc::ISIG | libc::ICANON | libc::ECHO)
+    });
     write_all(m, b"\x03");
     eq!(read_some(s, 5), b"\x03");
 }
@@ -341,14 +349,19 @@ unsafe fn foreground_group() {
     let (m, s) = pty();
     let pid = session(s, || {
         libc::signal(libc::SIGTTOU, libc::SIG_IGN);
-        let child = fork(|| loop {
-            libc::pause();
+        let child = fork(|| {
+            loop {
+                libc::pause();
+            }
         });
         ok!(libc::setpgid(child, child));
         ok!(libc::tcsetpgrp(s, child));
         eq!(ok!(libc::tcgetpgrp(s)), child);
         err!(libc::ESRCH, libc::tcsetpgrp(s, 1 << 21));
-        err!(libc::EPERM, libc::tcsetpgrp(s, libc::getpgid(libc::getppid())));
+        err!(
+            libc::EPERM,
+            libc::tcsetpgrp(s, libc::getpgid(libc::getppid()))
+        );
         err!(libc::EINVAL, libc::tcsetpgrp(s, -5));
         ok!(libc::tcsetpgrp(s, libc::getpgrp()));
         libc::kill(child, libc::SIGKILL);
@@ -480,14 +493,29 @@ unsafe fn window_size_signal() {
     let pid = session(s, || {
         block(&[libc::SIGWINCH]);
         write_all(w, b"r");
-        let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
-        eq!(ok!(libc::sigtimedwait(&sigset(&[libc::SIGWINCH]), std::ptr::null_mut(), &ts)), libc::SIGWINCH);
+        let ts = libc::timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        eq!(
+            ok!(libc::sigtimedwait(
+                &sigset(&[libc::SIGWINCH]),
+                std::ptr::null_mut(),
+                &ts
+            )),
+            libc::SIGWINCH
+        );
         let mut ws: libc::winsize = std::mem::zeroed();
         ok!(libc::ioctl(s, libc::TIOCGWINSZ, &mut ws));
         eq!((ws.ws_row, ws.ws_col), (33, 101));
     });
     read_some(r, 1);
-    let ws = libc::winsize { ws_row: 33, ws_col: 101, ws_xpixel: 5, ws_ypixel: 6 };
+    let ws = libc::winsize {
+        ws_row: 33,
+        ws_col: 101,
+        ws_xpixel: 5,
+        ws_ypixel: 6,
+    };
     ok!(libc::ioctl(m, libc::TIOCSWINSZ, &ws));
     wait_ok(pid);
     let mut back: libc::winsize = std::mem::zeroed();
@@ -518,9 +546,19 @@ unsafe fn tcflush_and_fionread() {
 unsafe fn tcsets_roundtrip() {
     let (m, s) = pty();
     let t = termios(s);
-    check!(t.c_lflag & libc::ICANON != 0 && t.c_lflag & libc::ECHO != 0 && t.c_lflag & libc::ISIG != 0);
+    check!(
+        t.c_lflag & libc::ICANON != 0 && t.c_lflag & libc::ECHO != 0 && t.c_lflag & libc::ISIG != 0
+    );
     check!(t.c_iflag & libc::ICRNL != 0 && t.c_oflag & libc::ONLCR != 0);
-    eq!((t.c_cc[libc::VINTR], t.c_cc[libc::VEOF], t.c_cc[libc::VERASE], t.c_cc[libc::VSUSP]), (3, 4, 0x7f, 26));
+    eq!(
+        (
+            t.c_cc[libc::VINTR],
+            t.c_cc[libc::VEOF],
+            t.c_cc[libc::VERASE],
+            t.c_cc[libc::VSUSP]
+        ),
+        (3, 4, 0x7f, 26)
+    );
     set(s, |t| {
         t.c_cc[libc::VINTR] = 7;
         t.c_lflag &= !libc::ECHOE;
@@ -554,7 +592,10 @@ unsafe fn exclusive_mode() {
     in_child(|| {
         ok!(libc::chmod(c(&slave_name(m)).as_ptr(), 0o666));
         ok!(libc::setresuid(1000, 1000, 1000));
-        err!(libc::EBUSY, libc::open(c(&slave_name(m)).as_ptr(), libc::O_RDWR | libc::O_NOCTTY));
+        err!(
+            libc::EBUSY,
+            libc::open(c(&slave_name(m)).as_ptr(), libc::O_RDWR | libc::O_NOCTTY)
+        );
     });
     ok!(libc::ioctl(s, libc::TIOCNXCL));
 }
@@ -584,7 +625,10 @@ unsafe fn session_leader_exit_hangs_up() {
             // The foreground group gets SIGHUP when the leader ends.
             block(&[libc::SIGHUP]);
             write_all(w, b"r");
-            let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+            let ts = libc::timespec {
+                tv_sec: 5,
+                tv_nsec: 0,
+            };
             let got = libc::sigtimedwait(&sigset(&[libc::SIGHUP]), std::ptr::null_mut(), &ts);
             err!(libc::ENXIO, libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR));
             write_all(w, &[got as u8]);
@@ -604,8 +648,19 @@ unsafe fn shell(m: i32, s: i32) -> i32 {
         }
         libc::close(m);
         libc::close(s);
-        let argv = [c"bash".as_ptr(), c"--norc".as_ptr(), c"--noediting".as_ptr(), c"-i".as_ptr(), std::ptr::null()];
-        let env = [c"PS1=$ ".as_ptr(), c"PATH=/usr/bin:/bin".as_ptr(), c"TERM=dumb".as_ptr(), std::ptr::null()];
+        let argv = [
+            c"bash".as_ptr(),
+            c"--norc".as_ptr(),
+            c"--noediting".as_ptr(),
+            c"-i".as_ptr(),
+            std::ptr::null(),
+        ];
+        let env = [
+            c"PS1=$ ".as_ptr(),
+            c"PATH=/usr/bin:/bin".as_ptr(),
+            c"TERM=dumb".as_ptr(),
+            std::ptr::null(),
+        ];
         libc::execve(c"/bin/bash".as_ptr(), argv.as_ptr(), env.as_ptr());
         libc::_exit(9);
     })
@@ -679,7 +734,10 @@ unsafe fn isatty_and_ttyname() {
     let (m, s) = pty();
     let mut name = [0 as libc::c_char; 64];
     eq!(libc::ttyname_r(s, name.as_mut_ptr(), 64), 0);
-    eq!(std::ffi::CStr::from_ptr(name.as_ptr()).to_string_lossy(), slave_name(m));
+    eq!(
+        std::ffi::CStr::from_ptr(name.as_ptr()).to_string_lossy(),
+        slave_name(m)
+    );
     let (r, _w) = pipe();
     eq!(libc::isatty(r), 0);
     eq!(errno(), libc::ENOTTY);
@@ -717,9 +775,16 @@ unsafe fn big_output_through_pty() {
 
 unsafe fn locked_slave() {
     let m = ok!(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY));
-    err!(libc::EIO, libc::open(c(&slave_name(m)).as_ptr(), libc::O_RDWR | libc::O_NOCTTY));
+    err!(
+        libc::EIO,
+        libc::open(c(&slave_name(m)).as_ptr(), libc::O_RDWR | libc::O_NOCTTY)
+    );
     ok!(libc::unlockpt(m));
-    let s = ok!(libc::ioctl(m, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY));
+    let s = ok!(libc::ioctl(
+        m,
+        libc::TIOCGPTPEER,
+        libc::O_RDWR | libc::O_NOCTTY
+    ));
     write_all(s, b"peer");
     eq!(drain(m), "peer");
 }

@@ -1,11 +1,35 @@
 //! The sentry process: jail, platform, kernel, container, control server.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | the order of things |
+//! | `mounts.rs` | the container's mount tree |
+//! | `process.rs` | process plans as the kernel wants them |
+//! | `control.rs` | requests of commands |
+//! | `log.rs` | the sentry's log |
+
+mod control;
+mod log;
+mod mounts;
+mod process;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use sentry_kernel::fs::gofer::GoferFs;
+use sentry_kernel::kernel::KernelConfig;
+use sentry_kernel::sandbox::{ContainerConfig, Sandbox};
+use sentry_platform::executor::Executor;
+use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
+use sentry_platform::host::system::System;
+use sentry_platform::ptrace::PtracePlatform;
+use sentry_platform::systrap::{self, Systrap};
+use sentry_platform::{Platform, executor};
 
 use crate::cli::PlatformName;
 use crate::gofer_process::GoferLink;
@@ -22,6 +46,8 @@ pub struct BootFds {
     /// The first process's stdin, stdout and stderr, or one terminal.
     pub stdio: Vec<OwnedFd>,
     pub log: OwnedFd,
+    /// Takes the exit status of the first process, in decimal.
+    pub exit_status: File,
 }
 
 /// Settings from the command line.
@@ -34,12 +60,28 @@ pub struct BootOptions {
 }
 
 /// Runs the sentry in this process; answers its exit status.
-pub fn run(plan: &ContainerPlan, options: &BootOptions, fds: BootFds) -> i32 {
-    let mut ready = File::from(fds.ready);
-    match boot(plan, options) {
-        Ok(()) => {
+pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32 {
+    let keep = [
+        fds.listener.as_raw_fd(),
+        fds.ready.as_raw_fd(),
+        fds.gofer.ring.as_raw_fd(),
+        fds.gofer.socket.as_raw_fd(),
+        fds.log.as_raw_fd(),
+        fds.exit_status.as_raw_fd(),
+    ];
+    if crate::sys::close_others(&keep, &fds.stdio).is_err() {
+        return 1;
+    }
+    let Ok(ready) = fds.ready.try_clone() else {
+        return 1;
+    };
+    let mut ready = File::from(ready);
+    match boot(plan, options, &mut fds) {
+        Ok(sentry) => {
             let _ = ready.write_all(b"ready");
-            0
+            // The command waits for the end of this pipe.
+            drop((ready, fds.ready));
+            sentry.serve(fds.listener, &fds.exit_status)
         }
         Err(err) => {
             // The command that waits for this line shows it; there is no
@@ -50,8 +92,94 @@ pub fn run(plan: &ContainerPlan, options: &BootOptions, fds: BootFds) -> i32 {
     }
 }
 
-fn boot(plan: &ContainerPlan, _options: &BootOptions) -> Result<()> {
+/// A booted sentry.
+struct Sentry {
+    sandbox: Arc<Sandbox>,
+    container: String,
+}
+
+fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
+    // /proc and /sys are out of reach afterwards.
+    let system = System::open();
     jail::enter(&plan.id).context("the sandbox can't be jailed")?;
     jail::drop_privileges()?;
-    Ok(())
+    if options.foreground == Foreground::EndOnKill {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+            .context("the parent-death signal can't be set")?;
+    }
+    seccomp::prepare_allocator();
+
+    let executor = Executor::new(system.cpu_count());
+    let (platform, kind) = start_platform(options.platform, &executor)?;
+    let config = KernelConfig {
+        platform,
+        executor,
+        hostname: plan.hostname.clone().into_bytes(),
+        cpus: system.cpu_count(),
+        memory_bytes: system.memory().total,
+        log: log::Log::new(fds.log.try_clone()?, options.debug),
+        strace: options.strace,
+    };
+    let sandbox = Arc::new(Sandbox::new(config)?);
+    let gofer = GoferFs::connect(fds.gofer.ring.try_clone()?, fds.gofer.socket.try_clone()?)
+        .context("the gofer can't be reached")?;
+    // Before anything of the container is looked at.
+    seccomp::install(kind, NetworkKind::Sandbox)?;
+
+    let kernel = sandbox.kernel();
+    let root = mounts::build(kernel, plan, gofer)?;
+    let stdio = std::mem::take(&mut fds.stdio);
+    let process = process::config(kernel, &plan.process, stdio)?;
+    executor::block_on(sandbox.create_container(ContainerConfig {
+        id: plan.id.clone(),
+        process,
+        hostname: plan.hostname.clone().into_bytes(),
+        domainname: plan.domainname.clone().into_bytes(),
+        root,
+        pid_namespace_of: None,
+    }))?;
+    Ok(Sentry {
+        sandbox,
+        container: plan.id.clone(),
+    })
+}
+
+fn start_platform(
+    name: PlatformName,
+    executor: &Executor,
+) -> Result<(Arc<dyn Platform>, PlatformKind)> {
+    Ok(match name {
+        PlatformName::Systrap => {
+            let platform = Systrap::new(systrap::Options::default())
+                .context("the systrap platform can't be started; try --platform=ptrace")?;
+            executor.add_hot_source(platform.hot_source());
+            (platform, PlatformKind::Systrap)
+        }
+        PlatformName::Ptrace => {
+            let platform = PtracePlatform::new()
+                .context("the ptrace platform can't be started; check kernel.yama.ptrace_scope")?;
+            (platform, PlatformKind::Ptrace)
+        }
+    })
+}
+
+impl Sentry {
+    /// Serves commands until the container's first process has ended.
+    fn serve(self, listener: UnixListener, exit_status: &File) -> i32 {
+        let handler = Arc::new(control::Commands::new(self.sandbox.clone()));
+        let waiters = handler.clone();
+        let served = std::thread::Builder::new()
+            .name("control".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || crate::control::serve(&listener, &handler));
+        if served.is_err() {
+            return 1;
+        }
+        let ended = executor::block_on(self.sandbox.wait(&self.container));
+        let status = ended.map_or(1, |status| status.shell_code());
+        // `wait` after the end finds it here.
+        let _ = exit_status.write_all_at(status.to_string().as_bytes(), 0);
+        waiters.finish();
+        0
+    }
 }

@@ -10,6 +10,12 @@ use super::{Reply, Request, wire};
 /// that it may wait.
 pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, fds: Vec<OwnedFd>) -> Reply;
+
+    /// A connection is about to be served.
+    fn begin(&self);
+
+    /// A connection has its reply.
+    fn end(&self);
 }
 
 /// Accepts connections until the listener fails.
@@ -17,12 +23,20 @@ pub fn serve(listener: &UnixListener, handler: &Arc<impl Handler>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { break };
         let handler = handler.clone();
+        handler.begin();
         // A connection that can't get a thread is dropped, which its client
         // reports.
-        let _ = std::thread::Builder::new()
+        let talker = handler.clone();
+        let spawned = std::thread::Builder::new()
             .name("control".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || converse(stream, &*handler));
+            .spawn(move || {
+                converse(stream, &*talker);
+                talker.end();
+            });
+        if spawned.is_err() {
+            handler.end();
+        }
     }
 }
 

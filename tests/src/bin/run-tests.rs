@@ -39,7 +39,9 @@ fn run() -> Result<bool, String> {
         jobs.extend(guest::jobs(&options, &tally, &names, "native", &native));
     }
     if options.group("programs") || options.group("native") {
-        jobs.extend(programs::jobs(&options, &tally, &scripts, "native", &native));
+        jobs.extend(programs::jobs(
+            &options, &tally, &scripts, "native", &native,
+        ));
     }
     pool::run_all(jobs, options.jobs);
 
@@ -48,7 +50,9 @@ fn run() -> Result<bool, String> {
             println!("== {platform}");
             let mut jobs: Vec<Job<'_>> = Vec::new();
             if options.group("programs") {
-                jobs.extend(programs::jobs(&options, &tally, &scripts, platform, &native));
+                jobs.extend(programs::jobs(
+                    &options, &tally, &scripts, platform, &native,
+                ));
             }
             if options.group("guest") {
                 jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));

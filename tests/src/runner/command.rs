@@ -30,7 +30,11 @@ impl Done {
             None => "timed out".to_owned(),
             Some(s) => s.to_string(),
         };
-        format!("{how}\n{}{}", tail(&self.stderr, 25), tail(&self.stdout, 25))
+        format!(
+            "{how}\n{}{}",
+            tail(&self.stderr, 25),
+            tail(&self.stdout, 25)
+        )
     }
 }
 
@@ -50,8 +54,14 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Result<Self, String> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(|e| format!("{:?}: {e}", command.get_program()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command
+            .spawn()
+            .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
         let (tx, output) = channel();
         let mut open = 0;
         let mut pump = |is_err: bool, stream: Option<Box<dyn Read + Send>>| {
@@ -63,7 +73,10 @@ impl Running {
                     loop {
                         match stream.read(&mut buf) {
                             Ok(n) if n > 0 => {
-                                if tx.send((is_err, buf.iter().take(n).copied().collect())).is_err() {
+                                if tx
+                                    .send((is_err, buf.iter().take(n).copied().collect()))
+                                    .is_err()
+                                {
                                     return;
                                 }
                             }
@@ -76,9 +89,25 @@ impl Running {
                 });
             }
         };
-        pump(false, child.stdout.take().map(|s| Box::new(s) as Box<dyn Read + Send>));
-        pump(true, child.stderr.take().map(|s| Box::new(s) as Box<dyn Read + Send>));
-        Ok(Self { child, output, open })
+        pump(
+            false,
+            child
+                .stdout
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read + Send>),
+        );
+        pump(
+            true,
+            child
+                .stderr
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read + Send>),
+        );
+        Ok(Self {
+            child,
+            output,
+            open,
+        })
     }
 
     /// The next piece of output: `Ok(Some((is_stderr, bytes)))`, `Ok(None)`
@@ -131,7 +160,13 @@ impl Running {
 pub fn run(command: &mut Command, timeout: Duration) -> Done {
     let mut running = match Running::start(command) {
         Ok(r) => r,
-        Err(e) => return Done { status: None, stdout: String::new(), stderr: e },
+        Err(e) => {
+            return Done {
+                status: None,
+                stdout: String::new(),
+                stderr: e,
+            };
+        }
     };
     let until = Instant::now() + timeout;
     let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -23,9 +23,16 @@ pub type Results = HashMap<String, (Verdict, String)>;
 
 /// The names of all cases.
 pub fn list(options: &Options) -> Result<Vec<String>, String> {
-    let done = command::run(Command::new(&options.guest).arg("list"), Duration::from_secs(20));
+    let done = command::run(
+        Command::new(&options.guest).arg("list"),
+        Duration::from_secs(20),
+    );
     if !done.ok() {
-        return Err(format!("{} list: {}", options.guest.display(), done.describe()));
+        return Err(format!(
+            "{} list: {}",
+            options.guest.display(),
+            done.describe()
+        ));
     }
     Ok(done.stdout.lines().map(str::to_owned).collect())
 }
@@ -36,7 +43,10 @@ fn prefix(options: &Options, platform: &str) -> Command {
         return Command::new(&options.guest);
     }
     let mut command = Command::new(&options.runsc);
-    command.arg(format!("--platform={platform}")).args(["do", "--cwd=/", "--"]).arg(&options.guest);
+    command
+        .arg(format!("--platform={platform}"))
+        .args(["do", "--cwd=/", "--"])
+        .arg(&options.guest);
     command
 }
 
@@ -47,7 +57,9 @@ pub fn run_batch(options: &Options, platform: &str, names: &[String]) -> Results
     let mut dead_starts = 0;
     while !left.is_empty() {
         let mut command = prefix(options, platform);
-        command.args(["all", "--timeout", &CASE_TIMEOUT_S.to_string()]).args(&left);
+        command
+            .args(["all", "--timeout", &CASE_TIMEOUT_S.to_string()])
+            .args(&left);
         if platform != "native" {
             command.env("TMPDIR", "/tmp");
         }
@@ -66,7 +78,10 @@ pub fn run_batch(options: &Options, platform: &str, names: &[String]) -> Results
                 dead_starts += 1;
                 if dead_starts >= 2 {
                     for name in left.drain(..) {
-                        results.insert(name, (Verdict::Fail, format!("nothing ran: {}", end.reason)));
+                        results.insert(
+                            name,
+                            (Verdict::Fail, format!("nothing ran: {}", end.reason)),
+                        );
                     }
                 }
             }
@@ -83,7 +98,12 @@ struct End {
 fn drive(command: &mut Command, results: &mut Results) -> End {
     let mut running = match Running::start(command) {
         Ok(r) => r,
-        Err(e) => return End { current: None, reason: e },
+        Err(e) => {
+            return End {
+                current: None,
+                reason: e,
+            };
+        }
     };
     let (mut line, mut stderr) = (Vec::new(), Vec::new());
     let mut current = None;
@@ -134,7 +154,11 @@ fn drive(command: &mut Command, results: &mut Results) -> End {
             }
         }
     }
-    let status = if hung { None } else { running.wait(Instant::now() + Duration::from_secs(15)) };
+    let status = if hung {
+        None
+    } else {
+        running.wait(Instant::now() + Duration::from_secs(15))
+    };
     if status.is_none() {
         running.kill();
     }
@@ -143,7 +167,10 @@ fn drive(command: &mut Command, results: &mut Results) -> End {
         Some(s) => format!("the sandbox ended ({s})"),
     };
     let text = String::from_utf8_lossy(&stderr).into_owned();
-    End { current, reason: format!("{how}\n{}", command::tail(&text, 20)) }
+    End {
+        current,
+        reason: format!("{how}\n{}", command::tail(&text, 20)),
+    }
 }
 
 /// Jobs that run all cases on `platform`; results go to `all`.
@@ -157,7 +184,10 @@ pub fn jobs<'a>(
     let mut families: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for name in names {
         if options.wants(name) {
-            families.entry(name.split('/').next().unwrap_or("")).or_default().push(name.clone());
+            families
+                .entry(name.split('/').next().unwrap_or(""))
+                .or_default()
+                .push(name.clone());
         }
     }
     let mut jobs: Vec<Job<'a>> = Vec::new();
@@ -168,7 +198,11 @@ pub fn jobs<'a>(
             // A second try, alone, tells a flaky case from a broken one.
             let failed: Vec<String> = batch
                 .iter()
-                .filter(|n| results.get(*n).is_some_and(|r| r.0 == Verdict::Fail && !r.1.starts_with("nothing ran")))
+                .filter(|n| {
+                    results
+                        .get(*n)
+                        .is_some_and(|r| r.0 == Verdict::Fail && !r.1.starts_with("nothing ran"))
+                })
                 .cloned()
                 .collect();
             if failed.len() <= 8 {
@@ -176,20 +210,28 @@ pub fn jobs<'a>(
                     let again = run_batch(options, platform, std::slice::from_ref(&name));
                     if again.get(&name).is_some_and(|r| r.0 == Verdict::Pass) {
                         let detail = results.get(&name).map(|r| r.1.clone()).unwrap_or_default();
-                        println!("flaky [{platform}] {name}: {}", detail.lines().next().unwrap_or(""));
+                        println!(
+                            "flaky [{platform}] {name}: {}",
+                            detail.lines().next().unwrap_or("")
+                        );
                         results.insert(name, (Verdict::Pass, detail));
                     }
                 }
             }
             for name in &batch {
-                let (mut verdict, mut detail) =
-                    results.get(name).cloned().unwrap_or((Verdict::Fail, "no result".into()));
+                let (mut verdict, mut detail) = results
+                    .get(name)
+                    .cloned()
+                    .unwrap_or((Verdict::Fail, "no result".into()));
                 if platform == "native" {
                     if let Ok(mut native) = native.lock() {
                         native.insert(name.clone(), (verdict.clone(), detail.clone()));
                     }
                 } else {
-                    let outside = native.lock().ok().and_then(|n| n.get(name).map(|r| r.0.clone()));
+                    let outside = native
+                        .lock()
+                        .ok()
+                        .and_then(|n| n.get(name).map(|r| r.0.clone()));
                     if verdict == Verdict::Skip && outside == Some(Verdict::Pass) {
                         verdict = Verdict::Fail;
                         detail = format!("skipped inside, though it passes natively: {detail}");
@@ -203,7 +245,12 @@ pub fn jobs<'a>(
                 }
                 tally.add(
                     "guest",
-                    Outcome { name: name.clone(), platform: platform.to_owned(), verdict, detail },
+                    Outcome {
+                        name: name.clone(),
+                        platform: platform.to_owned(),
+                        verdict,
+                        detail,
+                    },
                 );
             }
         }));

@@ -25,14 +25,22 @@ impl Known {
                 continue;
             }
             let mut parts = line.splitn(3, char::is_whitespace);
-            let (Some(platform), Some(name), Some(reason)) = (parts.next(), parts.next(), parts.next()) else {
-                return Err(format!("known-failures.txt:{}: needs platform, name and reason", number + 1));
+            let (Some(platform), Some(name), Some(reason)) =
+                (parts.next(), parts.next(), parts.next())
+            else {
+                return Err(format!(
+                    "known-failures.txt:{}: needs platform, name and reason",
+                    number + 1
+                ));
             };
             let (platform, flaky) = match platform.strip_suffix('?') {
                 Some(p) => (p, true),
                 None => (platform, false),
             };
-            entries.insert((platform.to_owned(), name.to_owned()), (reason.trim().to_owned(), flaky));
+            entries.insert(
+                (platform.to_owned(), name.to_owned()),
+                (reason.trim().to_owned(), flaky),
+            );
         }
         Ok(Self { entries })
     }
@@ -62,7 +70,8 @@ mod tests {
     #[test]
     fn entries_need_a_reason() {
         assert!(Known::parse("systrap mm/x\n").is_err());
-        let known = Known::parse("# none\n\nany? mm/x late wake\nptrace a b c d\n").unwrap_or_default();
+        let known =
+            Known::parse("# none\n\nany? mm/x late wake\nptrace a b c d\n").unwrap_or_default();
         assert_eq!(known.reason("systrap", "mm/x"), Some("late wake"));
         assert!(known.flaky("systrap", "mm/x"));
         assert_eq!(known.reason("ptrace", "a"), Some("b c d"));

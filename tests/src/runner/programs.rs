@@ -35,11 +35,17 @@ pub struct Script {
 pub fn list(options: &Options) -> Result<Vec<Script>, String> {
     let dir = options.source.join("programs");
     let mut scripts = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?.flatten() {
+    for entry in std::fs::read_dir(&dir)
+        .map_err(|e| format!("{}: {e}", dir.display()))?
+        .flatten()
+    {
         let path = entry.path();
         let file = entry.file_name().to_string_lossy().into_owned();
-        let Some(stem) = file.strip_suffix(".sh") else { continue };
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let Some(stem) = file.strip_suffix(".sh") else {
+            continue;
+        };
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         scripts.push(parse(stem, path, &text));
     }
     scripts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -58,7 +64,11 @@ fn parse(stem: &str, path: PathBuf, text: &str) -> Script {
     };
     for line in text.lines().take_while(|l| l.starts_with('#')) {
         let line = line.trim_start_matches('#').trim();
-        let words = |rest: &str| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |rest: &str| {
+            rest.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         if line == "long" {
             script.long = true;
         } else if let Some(rest) = line.strip_prefix("platforms:") {
@@ -67,7 +77,10 @@ fn parse(stem: &str, path: PathBuf, text: &str) -> Script {
             script.packages = words(rest);
         } else if let Some(rest) = line.strip_prefix("timeout:") {
             script.timeout = Duration::from_secs(rest.trim().parse().unwrap_or(60));
-        } else if line.strip_prefix("native:").is_some_and(|r| r.trim() == "no") {
+        } else if line
+            .strip_prefix("native:")
+            .is_some_and(|r| r.trim() == "no")
+        {
             script.native = false;
         }
     }
@@ -79,7 +92,8 @@ fn start(options: &Options, platform: &str, script: &Script) -> Command {
         Command::new("env")
     } else {
         let mut c = Command::new(&options.runsc);
-        c.arg(format!("--platform={platform}")).args(["do", "--cwd=/", "--", "/usr/bin/env"]);
+        c.arg(format!("--platform={platform}"))
+            .args(["do", "--cwd=/", "--", "/usr/bin/env"]);
         c
     };
     command
@@ -114,7 +128,11 @@ pub fn jobs<'a>(
         }
         jobs.push(Box::new(move || {
             // Inside, everything may take three times as long.
-            let timeout = if platform == "native" { script.timeout } else { script.timeout * 3 };
+            let timeout = if platform == "native" {
+                script.timeout
+            } else {
+                script.timeout * 3
+            };
             let done = command::run(&mut start(options, platform, script), timeout);
             let mut verdict = match done.code() {
                 Some(0) => Verdict::Pass,
@@ -123,21 +141,33 @@ pub fn jobs<'a>(
             };
             let mut detail = done.describe();
             if verdict == Verdict::Skip {
-                detail = done.stdout.lines().last().unwrap_or("skipped by the script").to_owned();
+                detail = done
+                    .stdout
+                    .lines()
+                    .last()
+                    .unwrap_or("skipped by the script")
+                    .to_owned();
             }
             if platform == "native" {
                 if let Ok(mut native) = native.lock() {
                     native.insert(script.name.clone(), (verdict.clone(), String::new()));
                 }
             } else if verdict == Verdict::Fail
-                && native.lock().is_ok_and(|n| n.get(&script.name).is_some_and(|r| r.0 == Verdict::Fail))
+                && native
+                    .lock()
+                    .is_ok_and(|n| n.get(&script.name).is_some_and(|r| r.0 == Verdict::Fail))
             {
                 verdict = Verdict::Skip;
                 detail = "fails natively".into();
             }
             tally.add(
                 "programs",
-                Outcome { name: script.name.clone(), platform: platform.to_owned(), verdict, detail },
+                Outcome {
+                    name: script.name.clone(),
+                    platform: platform.to_owned(),
+                    verdict,
+                    detail,
+                },
             );
         }));
     }

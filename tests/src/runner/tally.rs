@@ -41,7 +41,11 @@ pub struct Tally {
 
 impl Tally {
     pub fn new(known: Known, verbose: bool) -> Self {
-        Self { counts: Mutex::new(Counts::default()), known, verbose }
+        Self {
+            counts: Mutex::new(Counts::default()),
+            known,
+            verbose,
+        }
     }
 
     /// Counts a result. A listed known failure that fails is a skip; one that
@@ -60,8 +64,13 @@ impl Tally {
                 _ => {}
             }
         }
-        let Ok(mut counts) = self.counts.lock() else { return };
-        let entry = counts.groups.entry(format!("{group} {}", outcome.platform)).or_default();
+        let Ok(mut counts) = self.counts.lock() else {
+            return;
+        };
+        let entry = counts
+            .groups
+            .entry(format!("{group} {}", outcome.platform))
+            .or_default();
         match outcome.verdict {
             Verdict::Pass => entry.0 += 1,
             Verdict::Fail => entry.1 += 1,
@@ -102,14 +111,19 @@ impl Tally {
             entry.0 += passed;
             entry.2 += skipped;
             if skipped > 0 {
-                *counts.skips.entry("ignored by cargo test".into()).or_default() += skipped;
+                *counts
+                    .skips
+                    .entry("ignored by cargo test".into())
+                    .or_default() += skipped;
             }
         }
     }
 
     /// Prints the table and the summary line; true if nothing failed.
     pub fn finish(&self, report: Option<&std::path::Path>) -> bool {
-        let Ok(counts) = self.counts.lock() else { return false };
+        let Ok(counts) = self.counts.lock() else {
+            return false;
+        };
         println!();
         for (reason, n) in &counts.skips {
             println!("skipped {n}: {reason}");
@@ -134,7 +148,10 @@ impl Tally {
                 eprintln!("{}: {e}", path.display());
             }
         }
-        println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+        println!(
+            "{} passed, {} failed, {} skipped",
+            counts.passed, counts.failed, counts.skipped
+        );
         counts.failed == 0 && counts.passed > 0
     }
 }

@@ -7,11 +7,13 @@
 use std::fs::File as HostHandle;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use sentry_platform::executor::{blocking, host_poll};
+use sentry_platform::host::io::fstat;
 use syscall_tables::Errno;
+use syscall_tables::abi::Timespec;
 
 use crate::sync::{Events, WaitQueue};
 use crate::task::{Gid, Uid};
@@ -33,7 +35,7 @@ impl HostFile {
     /// Takes over `fd`; readable and writable as the guest is told.
     pub fn open(fd: OwnedFd, mode: OpenMode) -> Result<Arc<File>, Errno> {
         let handle = HostHandle::from(fd);
-        let ino = handle.metadata()?.ino();
+        let ino = fstat(&handle)?.st_ino;
         let host_file = Self::new(handle)?;
         let name = match host_file.kind {
             FileKind::Fifo => "pipe",
@@ -47,18 +49,12 @@ impl HostFile {
     }
 
     fn new(handle: HostHandle) -> Result<Self, Errno> {
-        let file_type = handle.metadata()?.file_type();
-        let kind = if file_type.is_file() {
-            FileKind::Regular
-        } else if file_type.is_fifo() {
-            FileKind::Fifo
-        } else if file_type.is_socket() {
-            FileKind::Socket
-        } else if file_type.is_char_device() {
-            FileKind::CharDevice
-        } else {
+        let kind = match FileKind::from_mode(fstat(&handle)?.st_mode) {
             // Directories and block devices give a guest more than bytes.
-            return Err(Errno::EINVAL);
+            None | Some(FileKind::Directory | FileKind::BlockDevice | FileKind::Symlink) => {
+                return Err(Errno::EINVAL);
+            }
+            Some(kind) => kind,
         };
         let queue = WaitQueue::new();
         let notified = queue.clone();
@@ -194,26 +190,26 @@ impl Inode for HostInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let host = self.0.handle.metadata()?;
-        let time = |secs: i64, nanos: i64| Timestamp {
-            secs,
-            nanos: u32::try_from(nanos).unwrap_or(0),
+        let host = fstat(&self.0.handle)?;
+        let time = |time: Timespec| Timestamp {
+            secs: time.tv_sec,
+            nanos: u32::try_from(time.tv_nsec).unwrap_or(0),
         };
         Ok(Attr {
             kind: self.0.kind,
-            perm: host.mode() & 0o7777,
-            dev: host.dev(),
-            ino: host.ino(),
-            nlink: host.nlink(),
+            perm: host.st_mode & 0o7777,
+            dev: host.st_dev,
+            ino: host.st_ino,
+            nlink: host.st_nlink,
             uid: Uid::ROOT,
             gid: Gid::ROOT,
-            size_bytes: host.size(),
-            blocks: host.blocks(),
+            size_bytes: u64::try_from(host.st_size).unwrap_or(0),
+            blocks: u64::try_from(host.st_blocks).unwrap_or(0),
             block_size: 4096,
-            rdev: host.rdev(),
-            atime: time(host.atime(), host.atime_nsec()),
-            mtime: time(host.mtime(), host.mtime_nsec()),
-            ctime: time(host.ctime(), host.ctime_nsec()),
+            rdev: host.st_rdev,
+            atime: time(host.st_atime),
+            mtime: time(host.st_mtime),
+            ctime: time(host.st_ctime),
             btime: None,
         })
     }

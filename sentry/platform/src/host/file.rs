@@ -63,7 +63,9 @@ pub fn fallocate(fd: impl AsFd, mode: u32, at: u64, len: u64) -> Result<(), Errn
 
 /// Size and allocation by `fstat(2)`.
 pub fn file_size(fd: impl AsFd) -> Result<FileSize, Errno> {
-    let stat = retry(|| nix::sys::stat::fstat(fd.as_fd()))?;
+    // The C library's fstat is another call, which takes a path as well and
+    // is therefore not on the sentry's list.
+    let stat = super::io::fstat(fd)?;
     Ok(FileSize {
         len_bytes: stat.st_size.try_into().unwrap_or(0),
         blocks: stat.st_blocks.try_into().unwrap_or(0),

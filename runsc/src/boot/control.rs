@@ -1,0 +1,135 @@
+//! Carries out what commands ask of this sentry.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::{Condvar, Mutex};
+use sentry_kernel::sandbox::Sandbox;
+use sentry_platform::executor::block_on;
+use syscall_tables::abi::Signal;
+
+use super::process;
+use crate::control::{Handler, ProcessInfo, Reply, Request};
+
+/// How long the sentry waits at its end for replies to be picked up.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Commands of this sandbox.
+pub struct Commands {
+    sandbox: Arc<Sandbox>,
+    /// Requests being handled.
+    busy: Mutex<usize>,
+    idle: Condvar,
+}
+
+impl Commands {
+    pub fn new(sandbox: Arc<Sandbox>) -> Self {
+        Self {
+            sandbox,
+            busy: Mutex::new(0),
+            idle: Condvar::new(),
+        }
+    }
+
+    /// Waits until nobody waits for a reply, within bounds.
+    pub fn finish(&self) {
+        let mut busy = self.busy.lock();
+        self.idle
+            .wait_while_for(&mut busy, |busy| *busy > 0, FINISH_TIMEOUT);
+    }
+
+    fn run(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply> {
+        let sandbox = &self.sandbox;
+        Ok(match request {
+            Request::Start { container } => {
+                sandbox.start(&container)?;
+                Reply::Done
+            }
+            Request::Exec {
+                container,
+                process: plan,
+            } => {
+                let config = process::config(sandbox.kernel(), &plan, fds)?;
+                let pid = block_on(sandbox.exec(&container, config))?;
+                Reply::Started { pid }
+            }
+            Request::Wait { container, pid } => {
+                let status = match pid {
+                    0 => block_on(sandbox.wait(&container))?,
+                    pid => block_on(sandbox.wait_process(&container, pid))?,
+                };
+                Reply::Exited {
+                    status: status.shell_code(),
+                }
+            }
+            Request::Signal {
+                container,
+                signal,
+                pid,
+                all,
+            } => {
+                let signal = Signal::from_raw(signal)
+                    .with_context(|| format!("signal {signal} does not exist"))?;
+                match pid {
+                    0 => sandbox.signal(&container, signal, all)?,
+                    pid => sandbox.signal_process(&container, pid, signal)?,
+                }
+                Reply::Done
+            }
+            Request::Resize { .. } => Reply::Done,
+            Request::Processes { container } => {
+                let processes = sandbox.processes(&container)?;
+                let processes = processes.into_iter().map(|process| ProcessInfo {
+                    pid: process.pid,
+                    ppid: process.ppid,
+                    uid: process.uid,
+                    threads: process.threads,
+                    cpu_seconds: process.cpu_time.as_secs_f64(),
+                    start_seconds: process.start_time.as_secs_f64(),
+                    command: process.comm,
+                });
+                Reply::Processes {
+                    processes: processes.collect(),
+                }
+            }
+            Request::Stacks => {
+                let lines = sandbox.stacks().into_iter().map(|task| {
+                    let call = task.call.unwrap_or("-");
+                    format!(
+                        "{} pid {} tid {} {} {:?} in {call} pending {:x} blocked {:x}{}\n",
+                        task.container,
+                        task.pid,
+                        task.tid,
+                        task.comm,
+                        task.state,
+                        task.pending,
+                        task.blocked,
+                        if task.dying { " dying" } else { "" },
+                    )
+                });
+                Reply::Text {
+                    text: lines.collect(),
+                }
+            }
+        })
+    }
+}
+
+impl Handler for Commands {
+    fn handle(&self, request: Request, fds: Vec<OwnedFd>) -> Reply {
+        self.run(request, fds).unwrap_or_else(|err| Reply::Error {
+            message: format!("{err:#}"),
+        })
+    }
+
+    fn begin(&self) {
+        *self.busy.lock() += 1;
+    }
+
+    fn end(&self) {
+        *self.busy.lock() -= 1;
+        self.idle.notify_all();
+    }
+}
