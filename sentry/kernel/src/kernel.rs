@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use parking_lot::Mutex;
 use sentry_platform::executor::Executor;
+use sentry_platform::host::system::System;
 use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform};
 use syscall_tables::Errno;
 
@@ -60,6 +61,8 @@ pub struct KernelConfig {
     pub log: Arc<dyn LogSink>,
     /// Log each system call.
     pub strace: bool,
+    /// What `/proc` says about the host; opened before the lock-down.
+    pub host: System,
 }
 
 /// Kernel release that `uname` reports.
@@ -76,6 +79,7 @@ pub struct Kernel {
     pub cpus: usize,
     pub memory_bytes: u64,
     pub strace: bool,
+    pub host: System,
     pub vfs: Vfs,
     /// Who waits for words of guest memory.
     pub futexes: FutexTable,
@@ -112,6 +116,7 @@ impl Kernel {
             cpus: config.cpus.max(1),
             memory_bytes: config.memory_bytes,
             strace: config.strace,
+            host: config.host,
             vfs,
             futexes: FutexTable::new(),
             tree: Mutex::new(Tree::new()),

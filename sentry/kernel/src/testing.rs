@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sentry_platform::executor::{Executor, block_on};
 use sentry_platform::fake::{FakeGuest, FakePlatform};
+use sentry_platform::host::system::System;
 use syscall_tables::abi::{ElfHeader, ElfProgramHeader, OpenFlags};
 use zerocopy::IntoBytes;
 
@@ -68,6 +69,7 @@ impl World {
             memory_bytes: 1 << 30,
             log: Arc::new(NoLog),
             strace: false,
+            host: System::open(),
         })
         .expect("kernel");
         let vfs = &sandbox.kernel().vfs;

@@ -2,10 +2,12 @@
 
 pub mod anon;
 pub mod anon_inode;
+pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
+pub mod kernfs;
 pub mod overlay;
 pub mod pipe;
 pub mod signalfd;

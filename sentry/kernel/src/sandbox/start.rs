@@ -60,6 +60,9 @@ pub(super) async fn create(
         cgroup_id: kernel.new_namespace_id(),
         ipc_id: kernel.new_namespace_id(),
     });
+    for mount in config.root.mounts() {
+        mount.fs.bind_pid_namespace(&pid_ns);
+    }
     let place = Place {
         id: config.id.as_str().into(),
         pid_ns: pid_ns.clone(),

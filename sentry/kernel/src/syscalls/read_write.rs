@@ -275,12 +275,17 @@ pub(super) async fn read_file(
         return Ok(0);
     }
     let mut done: usize = 0;
+    let from_memory = file.ops.is_guest_memory();
     let mut buffer = kernel.vfs.buffers.take(memory.left());
     loop {
         let wanted = buffer.len().min(memory.left());
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
         let offset = at.map(|at| at.saturating_add(done as u64));
         let read = match offset {
+            offset if from_memory => {
+                let reading = file.ops.read_memory(ctx.task, file, chunk, offset);
+                reading.await
+            }
             Some(offset) => file.ops.read_at(file, chunk, offset),
             None if done == 0 => {
                 let reader = ctx.task;
@@ -350,6 +355,7 @@ pub(super) async fn write_file(
         drop_privileges(&ctx.task.creds(), file)?;
     }
     let mut done: usize = 0;
+    let to_memory = file.ops.is_guest_memory();
     // A message goes to a socket whole.
     let mut message = Vec::new();
     let mut pooled = None;
@@ -387,6 +393,10 @@ pub(super) async fn write_file(
         loop {
             let offset = at.map(|at| at.saturating_add(done as u64));
             let written = match offset {
+                offset if to_memory => {
+                    let writing = file.ops.write_memory(ctx.task, file, bytes, offset);
+                    writing.await
+                }
                 Some(offset) => {
                     let written = file.ops.write_at(file, bytes, offset, append);
                     written.map(|(count, _)| count)

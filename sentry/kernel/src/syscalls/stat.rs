@@ -276,7 +276,7 @@ async fn do_readlink(ctx: &mut Ctx<'_>, start: Start, path: u64, buf: u64, size:
     if inode.kind() != FileKind::Symlink {
         return Err(if empty { Errno::ENOENT } else { Errno::EINVAL });
     }
-    let target = inode.readlink()?;
+    let target = inode.readlink_by(Some(ctx.task))?;
     let shown = target.get(..size).unwrap_or(&target);
     ctx.write_bytes(buf, shown).await?;
     Ok(shown.len() as u64)

@@ -105,6 +105,35 @@ pub trait FileOps: Any + Send + Sync {
         self.write(file, buf)
     }
 
+    /// Whether the file's content is or comes from guest memory, so that
+    /// [`FileOps::read_memory`] and [`FileOps::write_memory`] stand for the
+    /// other reads and writes.
+    fn is_guest_memory(&self) -> bool {
+        false
+    }
+
+    /// Reads at `offset`, or at the file position and advances it.
+    fn read_memory<'a>(
+        &'a self,
+        _reader: &'a Arc<Task>,
+        _file: &'a File,
+        _buf: &'a mut [u8],
+        _offset: Option<u64>,
+    ) -> BoxFuture<'a, Result<usize, Errno>> {
+        Box::pin(async { Err(Errno::EIO) })
+    }
+
+    /// Writes at `offset`, or at the file position and advances it.
+    fn write_memory<'a>(
+        &'a self,
+        _writer: &'a Arc<Task>,
+        _file: &'a File,
+        _buf: &'a [u8],
+        _offset: Option<u64>,
+    ) -> BoxFuture<'a, Result<usize, Errno>> {
+        Box::pin(async { Err(Errno::EIO) })
+    }
+
     /// Gives back bytes that `read` took but that could not be stored to the
     /// guest; only streams need it.
     fn unread(&self, _file: &File, _bytes: &[u8]) {}

@@ -12,7 +12,7 @@ use bitflags::bitflags;
 use syscall_tables::Errno;
 
 use super::{Attr, FileKind, FileOps, FsStat, SetAttr};
-use crate::task::Creds;
+use crate::task::{Creds, PidNamespace, Task};
 
 /// A shared inode.
 pub type InodeRef = Arc<dyn Inode>;
@@ -65,6 +65,10 @@ pub trait FileSystem: Send + Sync {
     fn remount(&self, _data: &[u8], _memory_bytes: u64) -> Result<(), Errno> {
         Ok(())
     }
+
+    /// Tells a file system that a container is to start with whose processes
+    /// it shows (`proc` mounted before there are any).
+    fn bind_pid_namespace(&self, _ns: &Arc<PidNamespace>) {}
 
     /// Whether the dentry cache may keep names without asking again. Where it
     /// is false each use of a cached name calls [`Inode::lookup_revalidate`].
@@ -165,6 +169,26 @@ pub trait Inode: Any + Send + Sync {
     /// object itself.
     fn follow_magic(&self) -> Option<Result<super::VfsPath, Errno>> {
         None
+    }
+
+    /// [`Inode::readlink`] for links whose target depends on who looks
+    /// (`/proc/self`). `caller` is `None` for the sentry itself.
+    fn readlink_by(&self, _caller: Option<&Task>) -> Result<Vec<u8>, Errno> {
+        self.readlink()
+    }
+
+    /// [`Inode::follow_magic`] with the rights of who follows.
+    fn follow_magic_by(&self, _caller: Option<&Task>) -> Option<Result<super::VfsPath, Errno>> {
+        self.follow_magic()
+    }
+
+    /// [`Inode::open`] for objects that are opened by one task in particular.
+    fn open_by(
+        self: Arc<Self>,
+        request: &OpenRequest,
+        _caller: Option<&Arc<Task>>,
+    ) -> Result<Arc<dyn FileOps>, Errno> {
+        self.open(request)
     }
 
     /// Opens the object. FIFOs, sockets and device nodes are opened by the

@@ -199,6 +199,10 @@ impl Opener<'_> {
         }
     }
 
+    fn caller(&self) -> Option<&Arc<Task>> {
+        self.task.map(|(_, task)| task)
+    }
+
     fn create(&self, at: &ParentAndLast, name: &[u8], args: &OpenArgs) -> Result<VfsPath, Errno> {
         let parent = &at.parent;
         let _lock = parent.dentry.dir_lock.write();
@@ -300,7 +304,7 @@ impl Opener<'_> {
         let request = args.request();
         let mut wait = None;
         let ops = match kind {
-            _ if path.is_anonymous() => inode.open(&request)?,
+            _ if path.is_anonymous() => inode.open_by(&request, self.caller())?,
             FileKind::Fifo => {
                 let end = self.vfs.fifos.open(&inode, &request, self.creds)?;
                 wait = end.wait;
@@ -310,7 +314,7 @@ impl Opener<'_> {
                 self.open_device(&path, kind, &request, flags)?
             }
             FileKind::Socket => return Err(Errno::ENXIO),
-            _ => inode.open(&request)?,
+            _ => inode.open_by(&request, self.caller())?,
         };
         Ok(Opened {
             file: File::new(ops, path, args.mode(), args.status()),

@@ -161,6 +161,8 @@ pub fn resolve_parent(
 pub struct Walk<'a> {
     vfs: &'a Vfs,
     creds: &'a Creds,
+    /// Who walks, for links that depend on it.
+    caller: Option<&'a Task>,
     flags: WalkFlags,
     /// Not left by `..`.
     root: VfsPath,
@@ -197,6 +199,7 @@ impl<'a> Walk<'a> {
         Self {
             vfs,
             creds,
+            caller: None,
             flags,
             root,
             at,
@@ -207,7 +210,7 @@ impl<'a> Walk<'a> {
     /// A walk of `path` for `task`.
     pub fn for_task(
         vfs: &'a Vfs,
-        task: &Task,
+        task: &'a Task,
         creds: &'a Creds,
         start: Start,
         path: &[u8],
@@ -234,7 +237,9 @@ impl<'a> Walk<'a> {
                 (state.root.clone(), at.clone())
             }
         };
-        Ok(Self::new(vfs, creds, root, at, flags))
+        let mut walk = Self::new(vfs, creds, root, at, flags);
+        walk.caller = Some(task);
+        Ok(walk)
     }
 
     /// Where the walk stands.
@@ -470,7 +475,7 @@ impl<'a> Walk<'a> {
             return Err(Errno::ELOOP);
         }
         let inode = link.inode_ref()?;
-        if let Some(target) = inode.follow_magic() {
+        if let Some(target) = inode.follow_magic_by(self.caller) {
             if self.flags.contains(WalkFlags::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
             }
@@ -484,7 +489,7 @@ impl<'a> Walk<'a> {
                 return Err(Errno::EACCES);
             }
         }
-        let target = inode.readlink()?;
+        let target = inode.readlink_by(self.caller)?;
         if target.is_empty() {
             return Err(Errno::ENOENT);
         }

@@ -107,6 +107,8 @@ impl Vfs {
             rename_lock: Mutex::new(()),
         };
         vfs.register_type("tmpfs", Box::new(crate::fs::tmpfs::mount));
+        vfs.register_type("devtmpfs", Box::new(crate::fs::dev::mount));
+        crate::fs::dev::register(&vfs.devices);
         vfs.register_type("overlay", Box::new(crate::fs::overlay::mount));
         vfs
     }
