@@ -119,6 +119,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         memory_bytes: system.memory().total,
         log: log::Log::new(fds.log.try_clone()?, options.debug),
         strace: options.strace,
+        host: system,
     };
     let sandbox = Arc::new(Sandbox::new(config)?);
     let gofer = GoferFs::connect(fds.gofer.ring.try_clone()?, fds.gofer.socket.try_clone()?)
