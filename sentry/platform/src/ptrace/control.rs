@@ -1,8 +1,10 @@
 //! The control thread: traces the zygote and the leader of every stub
 //! process. Leaders never run guest code, so nothing here takes long.
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use syscall_tables::Errno;
 
@@ -48,14 +50,42 @@ impl Control {
     }
 }
 
+thread_local! {
+    /// Killed leaders that have not been reaped yet.
+    static DYING: RefCell<Vec<Tracee>> = const { RefCell::new(Vec::new()) };
+}
+
+/// First and longest pause between two looks at the dying.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 fn serve(jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        job();
+    let mut pause = FIRST_LOOK;
+    loop {
+        let job = if DYING.with_borrow(Vec::is_empty) {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(pause)
+        };
+        match job {
+            Ok(job) => {
+                job();
+                pause = FIRST_LOOK;
+            }
+            Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LAST_LOOK),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        DYING.with_borrow_mut(|dying| dying.retain_mut(|leader| !leader.try_reap()));
+    }
+    for mut leader in DYING.take() {
+        leader.kill();
     }
 }
 
-/// Kills the process of `leader` and reaps it. Its other threads must be dead
-/// or have tracers that reap them.
-pub(super) fn bury(mut leader: Tracee) {
-    leader.kill();
+/// Kills the process of `leader` and reaps it as soon as it is dead, without
+/// holding up others meanwhile. Its other threads must be dead or have tracers
+/// that reap them. Called on the control thread.
+pub(super) fn bury(leader: Tracee) {
+    super::tracee::kill(leader.pid);
+    DYING.with_borrow_mut(|dying| dying.push(leader));
 }

@@ -11,6 +11,7 @@
 //! | `tracee.rs` | `ptrace` requests about one thread |
 //! | `control.rs` | the thread that traces the leaders of stub processes |
 //! | `tracer.rs` | the thread that traces one guest thread |
+//! | `spares.rs` | tracer threads without a guest |
 //! | `memory.rs` | changes and copies of guest memory |
 //! | `fault.rs` | signals as traps |
 //! | `space.rs`, `thread.rs` | the traits |
@@ -34,6 +35,7 @@ mod fault;
 mod memory;
 mod promise;
 mod space;
+mod spares;
 mod stub;
 mod thread;
 mod tracee;
@@ -55,7 +57,9 @@ use crate::traits::{AddressSpace, BoxFuture, Platform, VdsoImage};
 use crate::xstate;
 use control::Control;
 use space::Space;
+use spares::Spares;
 use tracee::Tracee;
+use tracer::{Guest, Launch, Vectors};
 use zygote::HostVectorState;
 
 /// See the module documentation.
@@ -66,6 +70,7 @@ pub struct PtracePlatform {
 /// What all stub processes of a platform share.
 struct Shared {
     control: Control,
+    spares: Spares,
     /// Our end of the socket that passes descriptors to stubs, and theirs.
     sockets: Mutex<(OwnedFd, OwnedFd)>,
     host_vectors: HostVectorState,
@@ -90,6 +95,14 @@ struct Process {
     /// Guest threads it has ever had.
     guest_count: AtomicUsize,
 }
+
+/// `clone` flags of a further thread.
+const THREAD_FLAGS: libc::c_int = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM;
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -125,6 +138,15 @@ impl Process {
         let _none_open = self.descriptors.lock();
         let _alive = self.births.lock();
         tracee.clone_child(flags)
+    }
+
+    /// Clones a thread from the leader and starts to trace it. Called on the
+    /// control thread.
+    fn launch_thread(self: &Arc<Self>, vectors: Vectors) -> Result<Launch, Errno> {
+        let mut leader = self.leader.lock();
+        let leader = leader.as_mut().ok_or(Errno::ESRCH)?;
+        let tid = self.clone_child(leader, THREAD_FLAGS)?;
+        Guest::launch(self, tid, vectors)
     }
 
     /// Calls `job` with the leader on the control thread.
@@ -189,6 +211,7 @@ impl PtracePlatform {
         let vector_features = host_vectors.features & !xstate::AMX_FEATURES;
         let shared = Arc::new(Shared {
             control,
+            spares: Spares::default(),
             sockets: Mutex::new((ours, theirs)),
             host_vectors,
             vector_len_bytes: xstate::standard_len_bytes(vector_features)

@@ -7,16 +7,8 @@ use syscall_tables::Errno;
 use super::Process;
 use super::memory;
 use super::thread::Thread;
-use super::tracer::{Guest, Vectors};
+use super::tracer::Vectors;
 use crate::traits::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
-
-/// `clone` flags of a further thread.
-pub(super) const THREAD_FLAGS: libc::c_int = libc::CLONE_VM
-    | libc::CLONE_FS
-    | libc::CLONE_FILES
-    | libc::CLONE_SIGHAND
-    | libc::CLONE_THREAD
-    | libc::CLONE_SYSVSEM;
 
 pub(super) struct Space {
     pub(super) process: Arc<Process>,
@@ -36,13 +28,13 @@ impl Space {
         self: &Arc<Self>,
         vectors: Vectors,
     ) -> Result<Thread, Errno> {
+        let process = self.process.clone();
         let launch = self
             .process
-            .with_leader(move |process, leader| {
-                let tid = process.clone_child(leader, THREAD_FLAGS)?;
-                Guest::launch(process, tid, vectors)
-            })
-            .await?;
+            .shared
+            .control
+            .call(move || process.launch_thread(vectors));
+        let launch = launch.await??;
         let guest = launch.finish().await?;
         Ok(Thread::new(guest, self.clone()))
     }

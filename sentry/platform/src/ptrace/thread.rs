@@ -8,12 +8,12 @@ use std::time::Duration;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
-use super::Process;
 use super::memory;
 use super::promise::Promise;
-use super::space::{Space, THREAD_FLAGS};
+use super::space::Space;
 use super::stub::PAGE;
 use super::tracer::{Guest, Vectors};
+use super::{Process, THREAD_FLAGS};
 use crate::traits::{
     AddressSpace, AtomicOp, BoxFuture, CopyFault, GuestThread, MemError, MemOp, ThreadHandle, Trap,
 };
@@ -238,11 +238,15 @@ impl GuestThread for Thread {
                 let pid = parent.clone_child(tracee, libc::CLONE_PARENT)?;
                 let shared = parent.shared.clone();
                 let control = parent.shared.control.clone();
-                Ok::<_, Errno>(control.call(move || Process::adopt(shared, pid)))
+                Ok::<_, Errno>(control.call(move || {
+                    let process = Process::adopt(shared, pid)?;
+                    let launch = process.launch_thread(Vectors::Inherited)?;
+                    Ok::<_, Errno>((process, launch))
+                }))
             });
-            let process = adopted.await??.await??;
-            let space = Space::new(process);
-            let mut thread = space.thread_of_leader(Vectors::Inherited).await?;
+            let (process, launch) = adopted.await??.await??;
+            let guest = launch.finish().await?;
+            let mut thread = Self::new(guest, Space::new(process));
             thread.regs = self.regs;
             let thread: Box<dyn GuestThread> = Box::new(thread);
             Ok(thread)

@@ -468,6 +468,21 @@ impl Tracee {
         while self.resume(Resume::Native).is_ok() && self.wait().is_ok() {}
     }
 
+    /// Reaps this thread if it is dead; says whether it is.
+    pub(super) fn try_reap(&mut self) -> bool {
+        let mut status = 0;
+        // SAFETY: `status` is a live integer.
+        let result =
+            unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+        if result == self.tid && libc::WIFSTOPPED(status) {
+            // It stopped before it was killed.
+            let _ = request(libc::PTRACE_CONT, self.tid, 0, 0);
+        } else if result != 0 {
+            self.is_gone = true;
+        }
+        self.is_gone
+    }
+
     /// Kills the whole process and reaps this thread.
     pub(super) fn kill(&mut self) {
         if self.is_gone {

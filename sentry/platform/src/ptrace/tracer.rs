@@ -105,8 +105,7 @@ impl Guest {
         });
         let (setter, started) = promise();
         let own = guest.clone();
-        let thread = std::thread::Builder::new().name(format!("trace-{tid}"));
-        let spawned = thread.spawn(move || {
+        let on_its_way = process.shared.spares.run(Box::new(move || {
             let result = own.seize(vectors);
             let (tracee, result) = match result {
                 Ok(tracee) => (Some(tracee), Ok(())),
@@ -122,10 +121,10 @@ impl Guest {
                 // Not traced, it would wait in stub code forever.
                 None => own.process.kill(),
             }
-        });
-        if spawned.is_err() {
+        }));
+        if let Err(err) = on_its_way {
             process.kill();
-            return Err(Errno::EAGAIN);
+            return Err(err);
         }
         Ok(Launch {
             guest: ExitOnDrop(Some(guest)),

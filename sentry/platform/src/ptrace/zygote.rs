@@ -179,7 +179,9 @@ fn strip(
         (libc::SYS_rt_sigaction, signal_args(libc::SIGFPE)),
         (libc::SYS_set_robust_list, [0, 24, 0, 0, 0, 0]),
         (libc::SYS_set_tid_address, [0; 6]),
-        (libc::SYS_setsid, [0; 6]),
+        // Away from the terminal's signals; a session of its own would also
+        // be a scheduling group of its own on hosts with autogroups.
+        (libc::SYS_setpgid, [0; 6]),
         (libc::SYS_chdir, [ROOT, 0, 0, 0, 0, 0]),
         (
             libc::SYS_prlimit64,
