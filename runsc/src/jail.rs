@@ -88,7 +88,7 @@ fn empty_root() -> Result<()> {
         place,
         Some("tmpfs"),
         locked,
-        Some("size=0,nr_inodes=2,mode=0"),
+        Some("size=0,nr_inodes=2,mode=555"),
     )
     .context("an empty root can't be mounted")?;
     chdir(place).context("the empty root can't be entered")?;
