@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 use syscall_tables::Errno;
 
-use super::{Attr, FileKind, FileOps, FsStat, SetAttr};
+use super::{Attr, FileKind, FileOps, FsStat, Owner, SetAttr};
 use crate::task::{Creds, PidNamespace, Task};
 
 /// A shared inode.
@@ -95,6 +95,12 @@ pub trait Inode: Any + Send + Sync {
     fn kind(&self) -> FileKind;
 
     fn attr(&self) -> Result<Attr, Errno>;
+
+    /// What access checks look at. Asked for each directory of each path, so
+    /// worth an answer that takes no lock.
+    fn owner(&self) -> Result<Owner, Errno> {
+        Ok(self.attr()?.owner())
+    }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno>;
 

@@ -379,10 +379,11 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            if trailing && self.at.inode_ref()?.kind() != FileKind::Directory {
-                return Err(Errno::ENOTDIR);
-            }
+            // Before a further component this is checked with its search.
             if is_last {
+                if trailing && self.at.inode_ref()?.kind() != FileKind::Directory {
+                    return Err(Errno::ENOTDIR);
+                }
                 return Ok(Outcome::Object);
             }
         }
@@ -390,11 +391,11 @@ impl<'a> Walk<'a> {
 
     /// The directory the walk stands in must be one, and searchable.
     fn check_search(&self) -> Result<(), Errno> {
-        let inode = self.at.inode_ref()?;
-        if inode.kind() != FileKind::Directory {
+        let owner = self.at.inode_ref()?.owner()?;
+        if owner.kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        perm::check(&inode.attr()?, self.creds, Access::EXEC)
+        perm::check_owner_access(&owner, self.creds, Access::EXEC)
     }
 
     fn go_to_root(&mut self) -> Result<(), Errno> {

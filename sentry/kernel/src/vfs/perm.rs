@@ -4,7 +4,7 @@
 use bitflags::bitflags;
 use syscall_tables::Errno;
 
-use super::{Attr, FileKind, InodeRef, VfsPath};
+use super::{Attr, FileKind, InodeRef, Owner, VfsPath};
 use crate::task::{CapSet, Creds};
 
 bitflags! {
@@ -25,6 +25,10 @@ pub const S_ISVTX: u32 = 0o1000;
 /// Whether a capability counts for an inode with these attributes: it is
 /// effective in the caller's user namespace, and that maps both owners.
 pub fn capable(attr: &Attr, creds: &Creds, capability: CapSet) -> bool {
+    owner_capable(&attr.owner(), creds, capability)
+}
+
+fn owner_capable(attr: &Owner, creds: &Creds, capability: CapSet) -> bool {
     if !creds.has_own(capability) {
         return false;
     }
@@ -35,6 +39,11 @@ pub fn capable(attr: &Attr, creds: &Creds, capability: CapSet) -> bool {
 
 /// Checks `wanted` against mode bits and capabilities; `EACCES`.
 pub fn check(attr: &Attr, creds: &Creds, wanted: Access) -> Result<(), Errno> {
+    check_owner_access(&attr.owner(), creds, wanted)
+}
+
+/// As [`check`], for [`Inode::owner`](super::Inode::owner).
+pub fn check_owner_access(attr: &Owner, creds: &Creds, wanted: Access) -> Result<(), Errno> {
     let shift = if creds.fsuid == attr.uid {
         6
     } else if creds.in_group(attr.gid) {
@@ -47,18 +56,20 @@ pub fn check(attr: &Attr, creds: &Creds, wanted: Access) -> Result<(), Errno> {
         return Ok(());
     }
     if attr.kind == FileKind::Directory {
-        if capable(attr, creds, CapSet::DAC_OVERRIDE)
-            || (!wanted.contains(Access::WRITE) && capable(attr, creds, CapSet::DAC_READ_SEARCH))
+        if owner_capable(attr, creds, CapSet::DAC_OVERRIDE)
+            || (!wanted.contains(Access::WRITE)
+                && owner_capable(attr, creds, CapSet::DAC_READ_SEARCH))
         {
             return Ok(());
         }
         return Err(Errno::EACCES);
     }
-    if wanted == Access::READ && capable(attr, creds, CapSet::DAC_READ_SEARCH) {
+    if wanted == Access::READ && owner_capable(attr, creds, CapSet::DAC_READ_SEARCH) {
         return Ok(());
     }
     let executable = attr.perm & 0o111 != 0;
-    if (!wanted.contains(Access::EXEC) || executable) && capable(attr, creds, CapSet::DAC_OVERRIDE)
+    if (!wanted.contains(Access::EXEC) || executable)
+        && owner_capable(attr, creds, CapSet::DAC_OVERRIDE)
     {
         return Ok(());
     }
@@ -71,7 +82,7 @@ pub fn check_path(path: &VfsPath, creds: &Creds, wanted: Access) -> Result<(), E
     if wanted.contains(Access::WRITE) && is_file_data(inode.kind()) && path.mount.is_readonly() {
         return Err(Errno::EROFS);
     }
-    check(&inode.attr()?, creds, wanted)
+    check_owner_access(&inode.owner()?, creds, wanted)
 }
 
 /// Whether writing to an object of this kind changes its file system.

@@ -93,7 +93,25 @@ pub struct Attr {
     pub btime: Option<Timestamp>,
 }
 
+/// The part of [`Attr`] that access checks look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub kind: FileKind,
+    pub perm: u32,
+    pub uid: Uid,
+    pub gid: Gid,
+}
+
 impl Attr {
+    pub const fn owner(&self) -> Owner {
+        Owner {
+            kind: self.kind,
+            perm: self.perm,
+            uid: self.uid,
+            gid: self.gid,
+        }
+    }
+
     /// The whole `st_mode`.
     pub const fn mode(&self) -> u32 {
         self.kind.mode_bits() | self.perm

@@ -40,7 +40,7 @@ impl OverlayInode {
 
     fn copy_up_with(&self, data: Data) -> Result<InodeRef, Errno> {
         if let Some(upper) = self.upper() {
-            return Ok(upper);
+            return Ok(upper.clone());
         }
         self.shared.work()?;
         // Parents first, from the top, in a loop: paths may be deep.
@@ -68,19 +68,19 @@ impl OverlayInode {
     fn copy_up_one(&self, data: Data) -> Result<InodeRef, Errno> {
         let _copying = self.copy_lock.lock();
         if let Some(upper) = self.upper() {
-            return Ok(upper);
+            return Ok(upper.clone());
         }
         let lower = self.real()?;
         let attr = lower.attr()?;
         let work = self.shared.work()?;
         let work_name = self.shared.work_name();
-        let upper = make_copy(work, &work_name, &lower, &attr, data)
+        let upper = make_copy(work, &work_name, lower, &attr, data)
             .inspect_err(|_| discard(work, &work_name))?;
         let names = self.shared.names.lock();
         let moved = match self.place.lock().clone() {
             Some(Place { parent, name }) => {
                 let dir = parent.upper().ok_or(Errno::ESTALE);
-                dir.and_then(|dir| work.rename(&work_name, &dir, &name, RenameFlags::empty()))
+                dir.and_then(|dir| work.rename(&work_name, dir, &name, RenameFlags::empty()))
             }
             // Removed meanwhile: the copy serves those who have it open.
             None => work.unlink(&work_name),

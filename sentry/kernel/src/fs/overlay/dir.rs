@@ -39,12 +39,8 @@ impl OverlayDir {
 
     /// Decides how to list, from the layers as they are now.
     fn begin(&self) -> Result<Listing, Errno> {
-        let (upper, lower) = {
-            let state = self.inode.state.read();
-            (state.upper.clone(), state.lower.clone())
-        };
-        match (upper, lower.as_slice()) {
-            (Some(upper), []) => Ok(Listing::Single(Layer::Upper, open_dir(&upper)?)),
+        match (self.inode.upper(), self.inode.lower()) {
+            (Some(upper), []) => Ok(Listing::Single(Layer::Upper, open_dir(upper)?)),
             (None, [lower]) => Ok(Listing::Single(Layer::Lower, open_dir(lower)?)),
             _ => Ok(Listing::Merged(Arc::new(self.inode.merged_entries()?))),
         }
@@ -90,14 +86,11 @@ impl OverlayInode {
     /// All entries of all layers, those hidden left out; positions count from
     /// 1.
     pub(super) fn merged_entries(&self) -> Result<Vec<DirEntry>, Errno> {
-        let (upper, lower) = {
-            let state = self.state.read();
-            (state.upper.clone(), state.lower.clone())
-        };
         let mut entries = Vec::new();
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
-        let upper = upper.iter().map(|dir| (Layer::Upper, dir));
-        for (layer, dir) in upper.chain(lower.iter().map(|dir| (Layer::Lower, dir))) {
+        let upper = self.upper().into_iter().map(|dir| (Layer::Upper, dir));
+        let lower = self.lower().iter().map(|dir| (Layer::Lower, dir));
+        for (layer, dir) in upper.chain(lower) {
             let mut dir_attr = dir.attr()?;
             let mut found = Vec::new();
             list_layer(dir, &mut |entry| {
@@ -203,7 +196,7 @@ impl FileOps for OverlayDir {
     fn sync(&self, _file: &File, data_only: bool) -> Result<(), Errno> {
         match self.inode.upper() {
             Some(upper) => {
-                let dir = open_dir(&upper)?;
+                let dir = open_dir(upper)?;
                 dir.ops.sync(&dir, data_only)
             }
             None => Ok(()),

@@ -39,10 +39,9 @@ impl OverlayFile {
     /// The real open file, as of now.
     fn real(&self) -> Result<Arc<dyn FileOps>, Errno> {
         if !self.is_upper.load(Ordering::Acquire)
-            && self.inode.has_upper()
             && let Some(upper) = self.inode.upper()
         {
-            let ops = upper.open(&self.request)?;
+            let ops = upper.clone().open(&self.request)?;
             let old = std::mem::replace(&mut *self.ops.write(), ops);
             self.is_upper.store(true, Ordering::Release);
             drop(old);

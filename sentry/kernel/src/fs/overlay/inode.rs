@@ -1,9 +1,9 @@
 //! Inodes of an overlay.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use syscall_tables::Errno;
 
@@ -13,29 +13,12 @@ use super::{Layer, PRIVATE_PREFIX, Shared, is_opaque, is_whiteout, layer_entry};
 use crate::fs::tmpfs::TmpInode;
 use crate::task::Creds;
 use crate::vfs::{
-    Attr, FileKind, FileOps, Inode, InodeRef, OpenRequest, RenameFlags, SetAttr, VfsPath,
+    Attr, FileKind, FileOps, Inode, InodeRef, OpenRequest, Owner, RenameFlags, SetAttr, VfsPath,
     XattrFlags,
 };
 
 /// Lower parts: several for a merged directory, at most one for others.
 pub(super) type Lowers = SmallVec<[InodeRef; 1]>;
-
-/// Where the real objects are.
-pub(super) struct State {
-    pub upper: Option<InodeRef>,
-    /// Topmost first. A file that has been copied up has none any more.
-    pub lower: Lowers,
-    /// The number shown.
-    pub ino: u64,
-}
-
-impl State {
-    /// The object whose attributes count.
-    pub fn real(&self) -> Result<&InodeRef, Errno> {
-        let real = self.upper.as_ref().or(self.lower.first());
-        real.ok_or(Errno::EIO)
-    }
-}
 
 /// The name an object would be copied up to.
 #[derive(Clone)]
@@ -58,12 +41,15 @@ pub struct OverlayInode {
     pub(super) shared: Arc<Shared>,
     pub(super) this: Weak<Self>,
     kind: FileKind,
-    pub(super) state: RwLock<State>,
+    /// Set at most once, by the copy-up.
+    upper: OnceLock<InodeRef>,
+    /// Topmost first.
+    lower: Lowers,
+    /// The number shown.
+    ino: AtomicU64,
     /// `None` for the root and for what has been removed.
     pub(super) place: Mutex<Option<Place>>,
     pub(super) copy_lock: Mutex<()>,
-    /// Mirrors that `state.upper` is set.
-    has_upper: AtomicBool,
     /// Key in `Shared::live`.
     key: Option<u64>,
 }
@@ -120,8 +106,9 @@ impl OverlayInode {
             shared: shared.clone(),
             this: this.clone(),
             kind,
-            has_upper: AtomicBool::new(upper.is_some()),
-            state: RwLock::new(State { upper, lower, ino }),
+            upper: upper.map_or_else(OnceLock::new, OnceLock::from),
+            lower,
+            ino: AtomicU64::new(ino),
             place: Mutex::new(place),
             copy_lock: Mutex::new(()),
             key,
@@ -137,7 +124,7 @@ impl OverlayInode {
         if kind != self.kind {
             return false;
         }
-        match (&self.state.read().upper, upper) {
+        match (self.upper(), upper) {
             (Some(mine), Some(found)) => same_object(mine, found),
             // Copied up since the lookup, or the other way round.
             (Some(_), None) => true,
@@ -157,36 +144,42 @@ impl OverlayInode {
     }
 
     pub(super) fn has_upper(&self) -> bool {
-        self.has_upper.load(Ordering::Acquire)
+        self.upper.get().is_some()
     }
 
     /// The upper object, if it has been copied up.
-    pub(super) fn upper(&self) -> Option<InodeRef> {
-        self.state.read().upper.clone()
+    pub(super) fn upper(&self) -> Option<&InodeRef> {
+        self.upper.get()
     }
 
-    pub(super) fn real(&self) -> Result<InodeRef, Errno> {
-        self.state.read().real().cloned()
+    /// What there was below before any copy-up; topmost first.
+    pub(super) fn lower(&self) -> &[InodeRef] {
+        &self.lower
     }
 
+    /// The object whose attributes count.
+    pub(super) fn real(&self) -> Result<&InodeRef, Errno> {
+        let real = self.upper.get().or(self.lower.first());
+        real.ok_or(Errno::EIO)
+    }
+
+    /// Ends a copy-up, under `copy_lock`.
     pub(super) fn set_upper(&self, upper: InodeRef, ino: Option<u64>) {
-        let mut state = self.state.write();
-        state.upper = Some(upper);
-        if self.kind != FileKind::Directory {
-            state.lower.clear();
+        if let Some(ino) = ino {
+            self.ino.store(ino, Ordering::Relaxed);
         }
-        state.ino = ino.unwrap_or(state.ino);
-        self.has_upper.store(true, Ordering::Release);
+        // The caller has seen that it was not set.
+        let _ = self.upper.set(upper);
     }
 
-    /// Whether some of it lies in lower layers.
+    /// Whether some of a directory lies in lower layers.
     pub(super) fn has_lower(&self) -> bool {
-        !self.state.read().lower.is_empty()
+        !self.lower.is_empty()
     }
 
     /// Number shown.
     pub(super) fn ino(&self) -> u64 {
-        self.state.read().ino
+        self.ino.load(Ordering::Relaxed)
     }
 
     /// `..` of a directory; its own number at the root.
@@ -201,9 +194,8 @@ impl OverlayInode {
         if hidden {
             return Ok(found);
         }
-        let lowers = self.state.read().lower.clone();
-        let count = lowers.len();
-        for (index, dir) in lowers.iter().enumerate() {
+        let count = self.lower.len();
+        for (index, dir) in self.lower.iter().enumerate() {
             let Some(entry) = layer_entry(dir, name)? else {
                 continue;
             };
@@ -239,7 +231,7 @@ impl OverlayInode {
         let mut upper = None;
         let mut hidden = false;
         if let Some(dir) = self.upper()
-            && let Some(entry) = layer_entry(&dir, name)?
+            && let Some(entry) = layer_entry(dir, name)?
         {
             if is_whiteout(&entry)? {
                 return Err(Errno::ENOENT);
@@ -281,8 +273,7 @@ impl Drop for OverlayInode {
                 live.remove(&key);
             }
         }
-        let state = self.state.get_mut();
-        if let Some(upper) = &state.upper
+        if let Some(upper) = self.upper.get()
             && self.kind != FileKind::Directory
             && let Ok(attr) = upper.attr()
             && attr.nlink == 0
@@ -303,16 +294,19 @@ impl Inode for OverlayInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let state = self.state.read();
-        let mut attr = state.real()?.attr()?;
+        let mut attr = self.real()?.attr()?;
         attr.dev = self.shared.dev;
-        attr.ino = state.ino;
-        let merged = usize::from(state.upper.is_some()) + state.lower.len() > 1;
+        attr.ino = self.ino();
+        let merged = usize::from(self.has_upper()) + self.lower.len() > 1;
         if merged && self.kind == FileKind::Directory {
             // Not known without counting: find(1) understands 1.
             attr.nlink = 1;
         }
         Ok(attr)
+    }
+
+    fn owner(&self) -> Result<Owner, Errno> {
+        self.real()?.owner()
     }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
@@ -329,7 +323,7 @@ impl Inode for OverlayInode {
     }
 
     fn lookup_revalidate(&self, name: &[u8], child: Option<&InodeRef>) -> bool {
-        let Some(dir) = self.state.read().lower.first().cloned() else {
+        let Some(dir) = self.lower.first() else {
             return true;
         };
         let Some(child) = child else {
@@ -341,9 +335,11 @@ impl Inode for OverlayInode {
         let Some(child) = child.downcast_ref::<Self>() else {
             return true;
         };
-        let lower = child.state.read().lower.first().cloned();
-        match lower {
-            Some(lower) => dir.lookup_revalidate(name, Some(&lower)),
+        if child.kind != FileKind::Directory && child.has_upper() {
+            return true;
+        }
+        match child.lower.first() {
+            Some(lower) => dir.lookup_revalidate(name, Some(lower)),
             None => true,
         }
     }
@@ -415,7 +411,7 @@ impl Inode for OverlayInode {
         let real = if request.write {
             self.copy_up()?
         } else {
-            self.real()?
+            self.real()?.clone()
         };
         let ops = real.clone().open(request)?;
         let any: &dyn std::any::Any = real.as_ref();

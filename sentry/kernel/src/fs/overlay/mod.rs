@@ -21,7 +21,7 @@
 //! gets a new number then.)
 //!
 //! Locks, outermost first: `copy_lock` of an inode, then that of its parent;
-//! `Shared::names`; an inode's `state` and `place`; locks of the layers.
+//! `Shared::names`; an inode's `place`; locks of the layers.
 
 mod copy_up;
 mod dir;

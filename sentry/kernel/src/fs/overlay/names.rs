@@ -286,7 +286,7 @@ impl OverlayInode {
                 && dir.has_lower_entry(name)?
                 && let Some(upper) = moved.upper()
             {
-                make_opaque(&upper)?;
+                make_opaque(upper)?;
             }
         }
         from.rename(name, to, new_name, RenameFlags::EXCHANGE)?;
@@ -307,7 +307,7 @@ impl OverlayInode {
             && new_dir.has_lower_entry(new_name)?
             && let Some(upper) = source.upper()
         {
-            make_opaque(&upper)?;
+            make_opaque(upper)?;
         }
         match upper_entry(to, new_name)? {
             UpperEntry::Whiteout if is_dir => {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
@@ -13,8 +14,8 @@ use super::{PAGE, Shared, TmpFsOptions};
 use crate::task::{Creds, Gid, Uid};
 use crate::vfs::perm::S_ISGID;
 use crate::vfs::{
-    Attr, DirEntry, File, FileKind, FileOps, Inode, InodeRef, MapSource, OpenRequest, RenameFlags,
-    SetAttr, SetTime, Timestamp, XattrFlags,
+    Attr, DirEntry, File, FileKind, FileOps, Inode, InodeRef, MapSource, OpenRequest, Owner,
+    RenameFlags, SetAttr, SetTime, Timestamp, XattrFlags,
 };
 
 /// Most bytes of xattr names and values of one inode.
@@ -22,9 +23,6 @@ const XATTR_BYTES_MAX: usize = 128 << 10;
 
 /// What changes about any inode.
 pub(super) struct Meta {
-    pub perm: u32,
-    pub uid: Uid,
-    pub gid: Gid,
     pub nlink: u64,
     pub atime: Timestamp,
     pub mtime: Timestamp,
@@ -43,6 +41,10 @@ pub struct TmpInode {
     pub(super) shared: Arc<Shared>,
     pub(super) ino: u64,
     pub(super) meta: RwLock<Meta>,
+    /// Mode and owners change under `meta`'s lock and are read without.
+    perm: AtomicU32,
+    uid: AtomicU32,
+    gid: AtomicU32,
     btime: Timestamp,
     xattrs: RwLock<BTreeMap<Box<[u8]>, Box<[u8]>>>,
     pub(super) body: Body,
@@ -60,10 +62,10 @@ impl TmpInode {
         Arc::new_cyclic(|this| Self {
             shared: shared.clone(),
             ino: shared.new_ino(),
+            perm: AtomicU32::new(perm),
+            uid: AtomicU32::new(uid.0),
+            gid: AtomicU32::new(gid.0),
             meta: RwLock::new(Meta {
-                perm,
-                uid,
-                gid,
                 nlink,
                 atime: now,
                 mtime: now,
@@ -102,20 +104,19 @@ impl TmpInode {
     ) -> Result<Arc<Self>, Errno> {
         self.shared.take_inode()?;
         let mut gid = creds.fsgid;
-        let meta = self.meta.read();
-        if meta.perm & S_ISGID != 0 {
-            gid = meta.gid;
+        let parent = self.owners();
+        if parent.perm & S_ISGID != 0 {
+            gid = parent.gid;
             if matches!(body, Body::Directory(_)) {
                 perm |= S_ISGID;
             }
         }
-        drop(meta);
         Ok(Self::build(&self.shared, body, perm, creds.fsuid, gid))
     }
 
     /// Options of `/proc/mounts` that tell the root's mode and owner.
     pub(super) fn owner_options(&self) -> Vec<String> {
-        let meta = self.meta.read();
+        let meta = self.owners();
         let mut options = Vec::new();
         if meta.perm != 0o1777 {
             options.push(format!("mode={:o}", meta.perm));
@@ -127,6 +128,15 @@ impl TmpInode {
             options.push(format!("gid={}", meta.gid));
         }
         options
+    }
+
+    fn owners(&self) -> Owner {
+        Owner {
+            kind: self.kind(),
+            perm: self.perm.load(Ordering::Relaxed),
+            uid: Uid(self.uid.load(Ordering::Relaxed)),
+            gid: Gid(self.gid.load(Ordering::Relaxed)),
+        }
     }
 
     pub(super) fn directory(&self) -> Result<&Directory, Errno> {
@@ -238,14 +248,15 @@ impl Inode for TmpInode {
             }
         };
         let meta = self.meta.read();
+        let owner = self.owners();
         Ok(Attr {
-            kind: self.kind(),
-            perm: meta.perm,
+            kind: owner.kind,
+            perm: owner.perm,
             dev: self.shared.dev,
             ino: self.ino,
             nlink: meta.nlink,
-            uid: meta.uid,
-            gid: meta.gid,
+            uid: owner.uid,
+            gid: owner.gid,
             size_bytes,
             blocks,
             block_size: PAGE as u32,
@@ -255,6 +266,10 @@ impl Inode for TmpInode {
             ctime: meta.ctime,
             btime: Some(self.btime),
         })
+    }
+
+    fn owner(&self) -> Result<Owner, Errno> {
+        Ok(self.owners())
     }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
@@ -267,9 +282,15 @@ impl Inode for TmpInode {
             SetTime::To(time) => time,
         };
         let mut meta = self.meta.write();
-        meta.perm = changes.perm.unwrap_or(meta.perm);
-        meta.uid = changes.uid.unwrap_or(meta.uid);
-        meta.gid = changes.gid.unwrap_or(meta.gid);
+        if let Some(perm) = changes.perm {
+            self.perm.store(perm, Ordering::Relaxed);
+        }
+        if let Some(uid) = changes.uid {
+            self.uid.store(uid.0, Ordering::Relaxed);
+        }
+        if let Some(gid) = changes.gid {
+            self.gid.store(gid.0, Ordering::Relaxed);
+        }
         if changes.size_bytes.is_some() {
             meta.mtime = now;
         }
