@@ -7,7 +7,7 @@ use sentry_platform::{MemAdvice, MemOp, Protection};
 use syscall_tables::Errno;
 
 use super::map::populate_advice;
-use super::vma::{Backing, Vma, VmaFlags};
+use super::vma::{Vma, VmaFlags};
 use super::{Limits, MemoryManager, PAGE_SIZE, Via, page_ceil, page_floor, page_range};
 use crate::vfs::File;
 
@@ -386,11 +386,9 @@ impl MemoryManager {
         Ok(vec![1; usize::try_from(pages).map_err(|_| Errno::ENOMEM)?])
     }
 
-    /// The object and offset behind `addr`, for `remap_file_pages(2)`.
-    pub fn backing_at(&self, addr: u64) -> Option<(Backing, VmaFlags, Protection)> {
-        let state = self.state();
-        let vma = state.tree.find(addr)?;
-        Some((vma.backing.clone(), vma.flags, vma.protection))
+    /// `ENOMEM` unless all of `range` is mapped.
+    pub fn check_range(&self, range: Range<u64>) -> Result<(), Errno> {
+        Self::check_mapped(&self.state().tree, &range)
     }
 }
 

@@ -208,7 +208,10 @@ pub async fn mbind(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     }
     let range = page_range(addr, len, Errno::EINVAL)?;
     check_policy(ctx, args.u32(2), mask, max_node).await?;
-    ctx.task.mm().residency(range).map_err(|_| Errno::EFAULT)?;
+    ctx.task
+        .mm()
+        .check_range(range)
+        .map_err(|_| Errno::EFAULT)?;
     Ok(0)
 }
 

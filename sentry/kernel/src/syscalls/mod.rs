@@ -25,6 +25,7 @@ mod pipe;
 mod poll;
 mod prctl;
 mod process;
+mod process_vm;
 mod read_write;
 mod rlimit;
 mod sched;
@@ -306,6 +307,8 @@ handlers! {
     SYNCFS => sync::syncfs,
     SETNS => namespace::setns,
     GETCPU => misc::getcpu,
+    PROCESS_VM_READV => process_vm::process_vm_readv,
+    PROCESS_VM_WRITEV => process_vm::process_vm_writev,
     KCMP => misc::kcmp,
     SCHED_SETATTR => sched::sched_setattr,
     SCHED_GETATTR => sched::sched_getattr,
@@ -328,7 +331,9 @@ handlers! {
     OPENAT2 => open::openat2,
     PIDFD_GETFD => pidfd::pidfd_getfd,
     FACCESSAT2 => stat::faccessat2,
+    PROCESS_MADVISE => process_vm::process_madvise,
     EPOLL_PWAIT2 => epoll::epoll_pwait2,
+    PROCESS_MRELEASE => process_vm::process_mrelease,
     FUTEX_WAITV => futex::futex_waitv,
     FCHMODAT2 => attributes::fchmodat2,
     FUTEX_WAKE => futex::futex_wake,
