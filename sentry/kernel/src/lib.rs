@@ -15,6 +15,7 @@
 //! | [`signal`] | signals |
 //! | [`time`] | clocks and timers |
 //! | [`mm`] | guest memory |
+//! | [`ipc`] | System V IPC, POSIX message queues |
 //! | [`futex`] | waiting for words of guest memory |
 //! | [`loader`] | executables into fresh address spaces |
 //! | [`vfs`], [`fs`] | virtual file system and the file systems |
@@ -25,6 +26,7 @@
 pub mod ctx;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod kernel;
 pub mod loader;
 pub mod mm;

@@ -173,12 +173,7 @@ impl MsgQueue {
     }
 
     /// `IPC_SET`: raising the capacity takes a privilege.
-    pub fn set(
-        &self,
-        new: &MsqidDs,
-        creds: &Creds,
-        ns: &Arc<UserNamespace>,
-    ) -> Result<(), Errno> {
+    pub fn set(&self, new: &MsqidDs, creds: &Creds, ns: &Arc<UserNamespace>) -> Result<(), Errno> {
         if new.msg_qbytes > MSGMNB && !creds.has_in(ns, CapSet::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }

@@ -41,12 +41,7 @@ impl Perm {
 
     /// `EACCES` unless `creds` may do what `wanted` says, permission bits of
     /// which any place counts.
-    pub fn check(
-        &self,
-        creds: &Creds,
-        ns: &Arc<UserNamespace>,
-        wanted: u32,
-    ) -> Result<(), Errno> {
+    pub fn check(&self, creds: &Creds, ns: &Arc<UserNamespace>, wanted: u32) -> Result<(), Errno> {
         let requested = (wanted >> 6) | (wanted >> 3) | wanted;
         let granted = if creds.euid == self.cuid || creds.euid == self.uid {
             self.mode >> 6

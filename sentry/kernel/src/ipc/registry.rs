@@ -148,7 +148,13 @@ impl<T: Object> Registry<T> {
 
     /// All objects by index, with their ids.
     pub fn list(&self) -> Vec<(i32, Arc<T>)> {
-        self.slots.lock().objects.iter().flatten().cloned().collect()
+        self.slots
+            .lock()
+            .objects
+            .iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// Highest index in use; 0 if there is none.

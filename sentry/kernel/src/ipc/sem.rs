@@ -49,13 +49,7 @@ impl Object for SemSet {
 
 impl IpcNamespace {
     /// `semget(2)`.
-    pub fn semget(
-        &self,
-        key: i32,
-        count: i32,
-        flags: u32,
-        creds: &Creds,
-    ) -> Result<i32, Errno> {
+    pub fn semget(&self, key: i32, count: i32, flags: u32, creds: &Creds) -> Result<i32, Errno> {
         let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
         if count as u64 > SEMMSL {
             return Err(Errno::EINVAL);

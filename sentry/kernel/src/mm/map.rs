@@ -242,6 +242,35 @@ impl MemoryManager {
         Ok(())
     }
 
+    /// `shmdt(2)`: unmaps what an attach at `addr` has mapped.
+    pub async fn detach(&self, via: &mut Via<'_>, addr: u64) -> Result<(), Errno> {
+        let _changes = self.lock_changes().await;
+        let ranges: Vec<Range<u64>> = {
+            let state = self.state();
+            let mut attached = None;
+            let end = self.guest.end;
+            // Parts may have been unmapped or changed, but none has moved.
+            let parts = state.tree.overlapping(addr..end).filter(|vma| {
+                let Some(attachment) = vma.attachment() else {
+                    return false;
+                };
+                if vma.start.checked_sub(vma.offset_of(vma.start)) != Some(addr) {
+                    return false;
+                }
+                let first = attached.get_or_insert_with(|| attachment.clone());
+                std::sync::Arc::ptr_eq(first, attachment)
+            });
+            parts.map(Vma::range).collect()
+        };
+        if ranges.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        for range in ranges {
+            self.unmap_locked(via, range).await?;
+        }
+        Ok(())
+    }
+
     /// `brk(2)`: answers the break, unchanged if it could not be moved.
     pub async fn brk(&self, via: &mut Via<'_>, addr: u64, limits: &Limits) -> u64 {
         let _changes = self.lock_changes().await;

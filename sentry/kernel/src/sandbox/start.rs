@@ -8,6 +8,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::RLIMIT_STACK;
 
 use super::{Container, ContainerConfig, ProcessConfig, SandboxError};
+use crate::ipc::IpcNamespace;
 use crate::kernel::Kernel;
 use crate::loader::Arguments;
 use crate::signal::{SigHand, TaskSignals};
@@ -54,11 +55,11 @@ pub(super) async fn create(
         names.domain = config.domainname;
     }
     let namespaces = Arc::new(Namespaces {
-        uts: UtsNamespace::new(kernel.new_namespace_id(), user_ns, names),
+        uts: UtsNamespace::new(kernel.new_namespace_id(), user_ns.clone(), names),
         pid_for_children: pid_ns.clone(),
         net_id: kernel.new_namespace_id(),
         cgroup_id: kernel.new_namespace_id(),
-        ipc_id: kernel.new_namespace_id(),
+        ipc: IpcNamespace::new(kernel.new_namespace_id(), user_ns),
     });
     for mount in config.root.mounts() {
         mount.fs.bind_pid_namespace(&pid_ns);

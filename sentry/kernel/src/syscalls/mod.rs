@@ -18,6 +18,7 @@ mod memory;
 mod memory_advice;
 mod misc;
 mod mount;
+mod msg;
 mod namespace;
 mod open;
 mod pidfd;
@@ -30,6 +31,8 @@ mod read_write;
 mod rlimit;
 mod sched;
 mod seccomp;
+mod sem;
+mod shm;
 mod signal;
 mod signalfd;
 mod splice;
@@ -109,6 +112,9 @@ handlers! {
     MSYNC => memory_advice::msync,
     MINCORE => memory_advice::mincore,
     MADVISE => memory_advice::madvise,
+    SHMGET => shm::shmget,
+    SHMAT => shm::shmat,
+    SHMCTL => shm::shmctl,
     DUP => open::dup,
     DUP2 => open::dup2,
     PAUSE => signal::pause,
@@ -126,6 +132,14 @@ handlers! {
     WAIT4 => wait::wait4,
     KILL => signal::kill,
     UNAME => misc::uname,
+    SEMGET => sem::semget,
+    SEMOP => sem::semop,
+    SEMCTL => sem::semctl,
+    SHMDT => shm::shmdt,
+    MSGGET => msg::msgget,
+    MSGSND => msg::msgsnd,
+    MSGRCV => msg::msgrcv,
+    MSGCTL => msg::msgctl,
     FCNTL => fcntl::fcntl,
     FLOCK => lock::flock,
     FSYNC => sync::fsync,
@@ -239,6 +253,7 @@ handlers! {
     GETDENTS64 => directory::getdents64,
     SET_TID_ADDRESS => process::set_tid_address,
     RESTART_SYSCALL => signal::restart_syscall,
+    SEMTIMEDOP => sem::semtimedop,
     FADVISE64 => sync::fadvise64,
     TIMER_CREATE => timer::timer_create,
     TIMER_SETTIME => timer::timer_settime,

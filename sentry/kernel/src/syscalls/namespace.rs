@@ -182,9 +182,9 @@ impl NewState {
                 state.umask = umask;
                 self.fs = Some(state);
             }
-            Namespace::Ipc(id) => {
+            Namespace::Ipc(ns) => {
                 self.require(admin)?;
-                self.namespaces.ipc_id = *id;
+                self.namespaces.ipc = ns.clone();
             }
             Namespace::Net(id) => {
                 self.require(admin)?;

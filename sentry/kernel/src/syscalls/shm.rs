@@ -9,7 +9,9 @@ use syscall_tables::abi::{
 use super::memory::limits;
 use crate::ctx::{Ctx, SysResult};
 use crate::ipc::{Object, READ, WRITE};
-use crate::mm::{Backing, MapRequest, Place, Via, VmaFlags, is_page_aligned, page_ceil, page_floor};
+use crate::mm::{
+    Backing, MapRequest, Place, Via, VmaFlags, is_page_aligned, page_ceil, page_floor,
+};
 use crate::task::CapSet;
 use crate::user::Args;
 use sentry_platform::Protection;
@@ -123,7 +125,12 @@ pub async fn shmctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         }
         SHM_INFO => {
             let pages = |size: u64| page_ceil(size).unwrap_or(size) / PAGE_SIZE;
-            let total = ns.shm.list().iter().map(|(_, segment)| pages(segment.size_bytes())).sum();
+            let total = ns
+                .shm
+                .list()
+                .iter()
+                .map(|(_, segment)| pages(segment.size_bytes()))
+                .sum();
             let info = ShmInfo {
                 used_ids: i32::try_from(ns.shm.count()).unwrap_or(i32::MAX),
                 shm_tot: total,
@@ -162,8 +169,7 @@ pub async fn shmctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             let segment = ns.shm.get(id)?;
             if !creds.has_in(&ns.user_ns, CapSet::IPC_LOCK) {
                 let euid = creds.euid;
-                let is_owner =
-                    segment.with_perm(|perm| perm.uid == euid || perm.cuid == euid);
+                let is_owner = segment.with_perm(|perm| perm.uid == euid || perm.cuid == euid);
                 if !is_owner {
                     return Err(Errno::EPERM);
                 }

@@ -14,6 +14,7 @@ use super::{
     UserNamespace, UtsNamespace, VforkDone, Work, pidfd, run,
 };
 use crate::ctx::{Ctx, SysResult};
+use crate::ipc::IpcNamespace;
 use crate::mm::MemoryManager;
 use crate::signal::{AltStack, SigHand, TaskSignals};
 use crate::sync::Events;
@@ -199,7 +200,7 @@ pub(crate) fn new_namespaces(
         )?;
     }
     if flags.contains(CloneFlags::CLONE_NEWIPC) {
-        new.ipc_id = kernel.new_namespace_id();
+        new.ipc = IpcNamespace::new(kernel.new_namespace_id(), creds.user_ns.clone());
     }
     if flags.contains(CloneFlags::CLONE_NEWCGROUP) {
         new.cgroup_id = kernel.new_namespace_id();

@@ -40,6 +40,7 @@ pub(crate) async fn exit_task(ctx: &mut Ctx<'_>, _status: ExitStatus) {
     drop(files);
     if is_last(&task) {
         task.group.timers.stop();
+        task.namespaces().ipc.process_ends(&task.group);
     }
     if is_last(&task) && task.group.is_namespace_init() {
         empty_namespace(&kernel, &task).await;

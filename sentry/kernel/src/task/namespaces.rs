@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{PidNamespace, UserNamespace};
+use crate::ipc::IpcNamespace;
 
 /// Host name and domain name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,5 +43,5 @@ pub struct Namespaces {
     /// Inode numbers of namespaces that have no object yet.
     pub net_id: u64,
     pub cgroup_id: u64,
-    pub ipc_id: u64,
+    pub ipc: Arc<IpcNamespace>,
 }

@@ -10,6 +10,7 @@ use syscall_tables::abi::{
 
 use super::{Gid, PidNamespace, Task, Uid, UserNamespace, UtsNamespace};
 use crate::ctx::{Ctx, SysResult};
+use crate::ipc::IpcNamespace;
 use crate::user::UserPtr;
 use crate::vfs::{
     Attr, FdFlags, File, FileKind, FileOps, Inode, MountNamespace, OpenMode, OpenRequest, SetAttr,
@@ -26,7 +27,7 @@ pub enum Namespace {
     Pid(Arc<PidNamespace>),
     User(Arc<UserNamespace>),
     Mount(Arc<MountNamespace>),
-    Ipc(u64),
+    Ipc(Arc<IpcNamespace>),
     Net(u64),
     Cgroup(u64),
     /// There is one of these.
@@ -56,7 +57,7 @@ impl Namespace {
         let namespaces = task.namespaces();
         Some(match name {
             "cgroup" => Self::Cgroup(namespaces.cgroup_id),
-            "ipc" => Self::Ipc(namespaces.ipc_id),
+            "ipc" => Self::Ipc(namespaces.ipc.clone()),
             "mnt" => Self::Mount(task.fs().state.read().namespace.clone()),
             "net" => Self::Net(namespaces.net_id),
             "pid" => Self::Pid(task.pid_ns()),
@@ -75,7 +76,8 @@ impl Namespace {
             Self::Pid(ns) => ns.id,
             Self::User(ns) => ns.id,
             Self::Mount(ns) => ns.id,
-            Self::Ipc(id) | Self::Net(id) | Self::Cgroup(id) => *id,
+            Self::Ipc(ns) => ns.id,
+            Self::Net(id) | Self::Cgroup(id) => *id,
             Self::Time => TIME_NS_ID,
         }
     }
@@ -132,6 +134,7 @@ impl Namespace {
             Self::Uts(ns) => ns.user_ns.clone(),
             Self::Pid(ns) => ns.user_ns.clone(),
             Self::User(ns) => ns.parent.clone().unwrap_or_else(|| ns.clone()),
+            Self::Ipc(ns) => ns.user_ns.clone(),
             _ => UserNamespace::initial(),
         }
     }
