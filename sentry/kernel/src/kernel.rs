@@ -14,6 +14,7 @@ use syscall_tables::Errno;
 
 use crate::futex::FutexTable;
 use crate::mm::MemoryManager;
+use crate::net::Net;
 use crate::sync::{Events, WaitQueue};
 use crate::task::{
     PidNamespace, Task, ThreadGroup, Tree, Uid, UserNamespace, UtsNames, UtsNamespace, Work,
@@ -81,6 +82,7 @@ pub struct Kernel {
     pub strace: bool,
     pub host: System,
     pub vfs: Vfs,
+    pub net: Arc<Net>,
     /// Who waits for words of guest memory.
     pub futexes: FutexTable,
     /// The process tree lock: see [`crate::task::ThreadGroup`].
@@ -118,6 +120,7 @@ impl Kernel {
             strace: config.strace,
             host: config.host,
             vfs,
+            net: Arc::default(),
             futexes: FutexTable::new(),
             tree: Mutex::new(Tree::new()),
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,

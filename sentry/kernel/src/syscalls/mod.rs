@@ -5,6 +5,7 @@
 //! it in the order of the numbers, one line per call.
 
 mod attributes;
+mod control_message;
 mod creds;
 mod directory;
 mod epoll;
@@ -35,6 +36,8 @@ mod sem;
 mod shm;
 mod signal;
 mod signalfd;
+mod socket;
+mod socket_message;
 mod splice;
 mod stat;
 mod sync;
@@ -124,6 +127,21 @@ handlers! {
     SETITIMER => timer::setitimer,
     GETPID => process::getpid,
     SENDFILE => splice::sendfile,
+    SOCKET => socket::socket,
+    CONNECT => socket::connect,
+    ACCEPT => socket::accept,
+    SENDTO => socket_message::sendto,
+    RECVFROM => socket_message::recvfrom,
+    SENDMSG => socket_message::sendmsg,
+    RECVMSG => socket_message::recvmsg,
+    SHUTDOWN => socket::shutdown,
+    BIND => socket::bind,
+    LISTEN => socket::listen,
+    GETSOCKNAME => socket::getsockname,
+    GETPEERNAME => socket::getpeername,
+    SOCKETPAIR => socket::socketpair,
+    SETSOCKOPT => socket::setsockopt,
+    GETSOCKOPT => socket::getsockopt,
     CLONE => process::clone,
     FORK => process::fork,
     VFORK => process::vfork,
@@ -308,6 +326,7 @@ handlers! {
     FALLOCATE => attributes::fallocate,
     TIMERFD_SETTIME => timer::timerfd_settime,
     TIMERFD_GETTIME => timer::timerfd_gettime,
+    ACCEPT4 => socket::accept4,
     SIGNALFD4 => signalfd::signalfd4,
     EVENTFD2 => pipe::eventfd2,
     EPOLL_CREATE1 => epoll::epoll_create1,
@@ -317,9 +336,11 @@ handlers! {
     PREADV => read_write::preadv,
     PWRITEV => read_write::pwritev,
     RT_TGSIGQUEUEINFO => signal::rt_tgsigqueueinfo,
+    RECVMMSG => socket_message::recvmmsg,
     PRLIMIT64 => rlimit::prlimit64,
     CLOCK_ADJTIME => time::clock_adjtime,
     SYNCFS => sync::syncfs,
+    SENDMMSG => socket_message::sendmmsg,
     SETNS => namespace::setns,
     GETCPU => misc::getcpu,
     PROCESS_VM_READV => process_vm::process_vm_readv,

@@ -1,0 +1,206 @@
+//! What sockets share: network namespaces and names bound in file systems.
+//!
+//! Locks: leaves; nothing else is taken while they are held.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use syscall_tables::Errno;
+
+use super::unix::UnixSocket;
+use crate::task::{Task, Uid};
+use crate::vfs::File;
+
+/// The network side of the kernel.
+pub struct Net {
+    /// Namespaces in use, by inode number. One without sockets holds nothing
+    /// and is made anew when needed.
+    namespaces: Mutex<HashMap<u64, Weak<NetNamespace>>>,
+    /// Unix sockets bound to names in file systems, by device and inode
+    /// number.
+    bound: Mutex<HashMap<(u64, u64), Weak<UnixSocket>>>,
+    next_ino: AtomicU64,
+    /// Files in messages that have not been received, by the sender's uid.
+    in_flight: Mutex<HashMap<Uid, usize>>,
+    unwanted: Mutex<Unwanted>,
+}
+
+/// Files of messages that nobody will receive.
+#[derive(Default)]
+struct Unwanted {
+    files: Vec<Arc<File>>,
+    /// Somebody is closing them.
+    busy: bool,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self {
+            namespaces: Mutex::default(),
+            bound: Mutex::default(),
+            next_ino: AtomicU64::new(10_000),
+            in_flight: Mutex::default(),
+            unwanted: Mutex::default(),
+        }
+    }
+}
+
+impl Net {
+    /// The network namespace of `task`.
+    pub fn namespace_of(&self, task: &Task) -> Arc<NetNamespace> {
+        let id = task.namespaces().net_id;
+        let mut namespaces = self.namespaces.lock();
+        if let Some(known) = namespaces.get(&id).and_then(Weak::upgrade) {
+            return known;
+        }
+        namespaces.retain(|_, namespace| namespace.strong_count() != 0);
+        let namespace = Arc::new(NetNamespace::new(id));
+        namespaces.insert(id, Arc::downgrade(&namespace));
+        namespace
+    }
+
+    /// An inode number for a socket.
+    pub fn next_ino(&self) -> u64 {
+        self.next_ino.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes `socket` what connecting to this inode finds.
+    pub fn bind_inode(&self, key: (u64, u64), socket: &Arc<UnixSocket>) {
+        self.bound.lock().insert(key, Arc::downgrade(socket));
+    }
+
+    /// The socket bound to an inode.
+    pub fn bound_to(&self, key: (u64, u64)) -> Option<Arc<UnixSocket>> {
+        self.bound.lock().get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Ends what [`Self::bind_inode`] began, unless the inode number has been
+    /// bound anew.
+    pub fn unbind_inode(&self, key: (u64, u64), socket: &UnixSocket) {
+        let mut bound = self.bound.lock();
+        if bound
+            .get(&key)
+            .is_some_and(|found| std::ptr::eq(found.as_ptr(), socket))
+        {
+            bound.remove(&key);
+        }
+    }
+
+    /// Closes files of messages. A file may be a socket with messages that
+    /// hold further files: these are closed in turn, not in depth.
+    pub fn close_files(&self, files: Vec<Arc<File>>) {
+        if files.is_empty() {
+            return;
+        }
+        let mut unwanted = self.unwanted.lock();
+        unwanted.files.extend(files);
+        if unwanted.busy {
+            return;
+        }
+        unwanted.busy = true;
+        while let Some(file) = unwanted.files.pop() {
+            drop(unwanted);
+            drop(file);
+            unwanted = self.unwanted.lock();
+        }
+        unwanted.busy = false;
+    }
+
+    /// Counts files put into messages; `ETOOMANYREFS` beyond `limit`.
+    pub fn add_in_flight(&self, uid: Uid, count: usize, limit: u64) -> Result<(), Errno> {
+        let mut in_flight = self.in_flight.lock();
+        let present = in_flight.entry(uid).or_default();
+        if *present as u64 > limit {
+            return Err(Errno::ETOOMANYREFS);
+        }
+        *present += count;
+        Ok(())
+    }
+
+    /// Files have left messages.
+    pub fn sub_in_flight(&self, uid: Uid, count: usize) {
+        let mut in_flight = self.in_flight.lock();
+        if let Some(present) = in_flight.get_mut(&uid) {
+            *present = present.saturating_sub(count);
+            if *present == 0 {
+                in_flight.remove(&uid);
+            }
+        }
+    }
+}
+
+/// A network namespace: its loopback interface and abstract names.
+pub struct NetNamespace {
+    pub id: u64,
+    /// Abstract unix names, without the leading NUL.
+    names: Mutex<HashMap<Vec<u8>, Weak<UnixSocket>>>,
+    /// All unix sockets, for `/proc/net/unix`.
+    unix: Mutex<HashMap<u64, Weak<UnixSocket>>>,
+    next_autobind: AtomicU64,
+}
+
+impl NetNamespace {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            names: Mutex::default(),
+            unix: Mutex::default(),
+            next_autobind: AtomicU64::new(id.wrapping_mul(0x9E37_79B9)),
+        }
+    }
+
+    /// Takes an abstract name; `EADDRINUSE` if somebody has it.
+    pub fn bind_name(&self, name: &[u8], socket: &Arc<UnixSocket>) -> Result<(), Errno> {
+        let mut names = self.names.lock();
+        if names
+            .get(name)
+            .is_some_and(|bound| bound.strong_count() != 0)
+        {
+            return Err(Errno::EADDRINUSE);
+        }
+        names.insert(name.to_vec(), Arc::downgrade(socket));
+        Ok(())
+    }
+
+    /// Takes some free name of five hexadecimal digits.
+    pub fn autobind(&self, socket: &Arc<UnixSocket>) -> Result<Vec<u8>, Errno> {
+        for _ in 0..0x10_0000 {
+            let number = self.next_autobind.fetch_add(1, Ordering::Relaxed) & 0xf_ffff;
+            let name = format!("{number:05x}").into_bytes();
+            if self.bind_name(&name, socket).is_ok() {
+                return Ok(name);
+            }
+        }
+        Err(Errno::ENOSPC)
+    }
+
+    /// The socket with an abstract name.
+    pub fn named(&self, name: &[u8]) -> Option<Arc<UnixSocket>> {
+        self.names.lock().get(name).and_then(Weak::upgrade)
+    }
+
+    /// Gives an abstract name back.
+    pub fn unbind_name(&self, name: &[u8]) {
+        self.names.lock().remove(name);
+    }
+
+    pub(super) fn add_unix(&self, socket: &Arc<UnixSocket>, ino: u64) {
+        self.unix.lock().insert(ino, Arc::downgrade(socket));
+    }
+
+    pub(super) fn remove_unix(&self, ino: u64) {
+        self.unix.lock().remove(&ino);
+    }
+
+    /// All unix sockets, oldest first.
+    pub fn unix_sockets(&self) -> Vec<Arc<UnixSocket>> {
+        let mut sockets: Vec<_> = {
+            let unix = self.unix.lock();
+            unix.values().filter_map(Weak::upgrade).collect()
+        };
+        sockets.sort_by_key(|socket: &Arc<UnixSocket>| super::Socket::base(socket.as_ref()).ino);
+        sockets
+    }
+}
