@@ -27,6 +27,12 @@ const SURPLUS_LINGER: Duration = Duration::from_secs(10);
 /// this worker: it runs it sooner than anybody could be woken.
 const KEEP_LOCAL: usize = 1;
 
+/// A spinning worker that sees this much time pass at once was not running: on
+/// a busy machine it then sleeps rather than spins for [`SPIN_PAUSE`], since
+/// the guest it waits for needs the CPU.
+const SPIN_GAP: Duration = Duration::from_micros(25);
+const SPIN_PAUSE: Duration = Duration::from_millis(100);
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
 }
@@ -49,6 +55,8 @@ struct Local {
     sources_version: Cell<usize>,
     /// Random state for the choice of whom to steal from.
     seed: Cell<usize>,
+    /// Spinning was in vain because the CPU was taken away.
+    no_spin_before: Cell<Option<Instant>>,
 }
 
 /// Queues `runnable`: on the own queue of a worker of `pool`, else the shared
@@ -106,6 +114,7 @@ pub(super) fn start(pool: Arc<Pool>, id: usize, deque: Deque<Runnable>) -> std::
                 searching: Cell::new(true),
                 blocking: Cell::new(false),
                 seed: Cell::new(id.wrapping_mul(0x9e37_79b9).wrapping_add(1)),
+                no_spin_before: Cell::new(None),
             });
             CURRENT.set(Some(local.clone()));
             local.resume_sources();
@@ -266,8 +275,23 @@ impl Local {
             return false;
         }
         let start = Instant::now();
+        if self.no_spin_before.get().is_some_and(|time| start < time) {
+            self.pool.spinner.store(false, Ordering::SeqCst);
+            return false;
+        }
         let mut found = false;
-        while !found && start.elapsed() < SPIN_BUDGET && armed() {
+        let mut last = Duration::ZERO;
+        while !found && armed() {
+            let elapsed = start.elapsed();
+            if elapsed - last > SPIN_GAP {
+                // Others want the CPU.
+                self.no_spin_before.set(Some(Instant::now() + SPIN_PAUSE));
+                break;
+            }
+            last = elapsed;
+            if elapsed >= SPIN_BUDGET {
+                break;
+            }
             for _ in 0..16 {
                 found = self.poll_sources()
                     || !self.deque.is_empty()

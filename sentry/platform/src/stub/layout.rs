@@ -33,15 +33,23 @@ pub const GLOBAL: u64 = STUB_BASE + 0x10_0000;
 pub const GLOBAL_LEN: u64 = 0x8000;
 /// Not 0 while some sentry worker polls contexts (u32).
 pub const G_POLLING: u64 = 0x0;
-/// How long app threads and control threads spin, in TSC ticks (u64).
-pub const G_APP_SPIN: u64 = 0x40;
-pub const G_CONTROL_SPIN: u64 = 0x48;
+/// How long app threads spin at most and at least, how long a wait may be for
+/// spinning to be worth it, and how long control threads spin; in TSC ticks
+/// (u64).
+pub const G_APP_SPIN_MAX: u64 = 0x40;
+pub const G_APP_SPIN_MIN: u64 = 0x48;
+pub const G_APP_SPIN_WORTH: u64 = 0x50;
+pub const G_CONTROL_SPIN: u64 = 0x58;
+/// A gap this long in spinning means that the CPU is wanted by others, and for
+/// how long nobody spins then; in TSC ticks (u64).
+pub const G_SPIN_GAP: u64 = 0x70;
+pub const G_SPIN_PAUSE: u64 = 0x78;
 /// Vector state components that are restored (u64, as `XCR0`).
-pub const G_XFEATURES: u64 = 0x50;
+pub const G_XFEATURES: u64 = 0x60;
 /// An empty signal mask (u64).
-pub const G_EMPTY_MASK: u64 = 0x58;
+pub const G_EMPTY_MASK: u64 = 0x68;
 /// Addresses of host vDSO functions (u64 each), in the order of `vdso.rs`.
-pub const G_VDSO_TABLE: u64 = 0x80;
+pub const G_VDSO_TABLE: u64 = 0xc0;
 /// `struct sock_fprog` of the two seccomp filters.
 pub const G_CONTROL_FPROG: u64 = 0x100;
 pub const G_STRICT_FPROG: u64 = 0x110;
@@ -82,6 +90,8 @@ pub const R_BELL: u64 = 0x40;
 pub const R_SLEEPING: u64 = 0x80;
 /// Operations carried out of the latest batch (u32).
 pub const R_EXECUTED: u64 = 0xc0;
+/// Until when the threads of the stub don't spin (u64, TSC).
+pub const R_NO_SPIN: u64 = 0xd0;
 /// Where received messages and their control data go.
 pub const R_MESSAGE: u64 = 0x100;
 pub const R_MESSAGE_CONTROL: u64 = 0x140;
@@ -110,6 +120,8 @@ pub const C_ARCH: u64 = 0x48;
 pub const C_ADDR: u64 = 0x50;
 /// Not 0: do not run guest code (u32).
 pub const C_INTERRUPT: u64 = 0x80;
+/// How long the thread spins next time, in TSC ticks (u64). Its own.
+pub const C_SPIN: u64 = 0xc0;
 /// General registers in the order of `struct sigcontext`, then its pointer to
 /// the vector state.
 pub const C_REGS: u64 = 0x100;

@@ -199,7 +199,7 @@ impl Stub {
         let (hub, bell) = (machine.hub.clone(), control.bell.clone());
         let _watch = Watch::new(
             control.socket.as_fd(),
-            Readiness::READ | Readiness::READ_HANG_UP,
+            Readiness::READ_HANG_UP,
             move |readiness| {
                 if readiness.intersects(Readiness::HANG_UP | Readiness::READ_HANG_UP) {
                     hub.bury(&bell);
