@@ -1,5 +1,6 @@
 //! Carries out what commands ask of this sentry.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use parking_lot::{Condvar, Mutex};
 use sentry_kernel::sandbox::Sandbox;
+use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::block_on;
 use syscall_tables::abi::Signal;
 
@@ -19,15 +21,20 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Commands of this sandbox.
 pub struct Commands {
     sandbox: Arc<Sandbox>,
+    /// Terminals by the process they were made for; 0 is the first.
+    bridges: Mutex<BTreeMap<i32, Arc<Bridge>>>,
     /// Requests being handled.
     busy: Mutex<usize>,
     idle: Condvar,
 }
 
 impl Commands {
-    pub fn new(sandbox: Arc<Sandbox>) -> Self {
+    /// `bridge` is the terminal of the first process.
+    pub fn new(sandbox: Arc<Sandbox>, bridge: Option<Bridge>) -> Self {
+        let bridges = bridge.map(|bridge| (0, Arc::new(bridge)));
         Self {
             sandbox,
+            bridges: Mutex::new(bridges.into_iter().collect()),
             busy: Mutex::new(0),
             idle: Condvar::new(),
         }
@@ -51,8 +58,12 @@ impl Commands {
                 container,
                 process: plan,
             } => {
-                let config = process::config(sandbox.kernel(), &plan, fds)?;
+                let root = sandbox.root(&container)?;
+                let (config, bridge) = process::config(sandbox.kernel(), &root, &plan, fds)?;
                 let pid = block_on(sandbox.exec(&container, config))?;
+                if let Some(bridge) = bridge {
+                    self.bridges.lock().insert(pid, Arc::new(bridge));
+                }
                 Reply::Started { pid }
             }
             Request::Wait { container, pid } => {
@@ -60,6 +71,10 @@ impl Commands {
                     0 => block_on(sandbox.wait(&container))?,
                     pid => block_on(sandbox.wait_process(&container, pid))?,
                 };
+                let bridge = self.bridges.lock().remove(&pid);
+                if let Some(bridge) = bridge {
+                    bridge.flush(FINISH_TIMEOUT);
+                }
                 Reply::Exited {
                     status: status.shell_code(),
                 }
@@ -78,7 +93,15 @@ impl Commands {
                 }
                 Reply::Done
             }
-            Request::Resize { .. } => Reply::Done,
+            Request::Resize {
+                pid, rows, columns, ..
+            } => {
+                let bridge = self.bridges.lock().get(&pid).cloned();
+                bridge
+                    .context("the process has no terminal")?
+                    .resize(rows, columns);
+                Reply::Done
+            }
             Request::Processes { container } => {
                 let processes = sandbox.processes(&container)?;
                 let processes = processes.into_iter().map(|process| ProcessInfo {

@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use sentry_kernel::fs::gofer::GoferFs;
 use sentry_kernel::kernel::KernelConfig;
 use sentry_kernel::sandbox::{ContainerConfig, Sandbox};
+use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
 use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
 use sentry_platform::host::system::System;
@@ -96,6 +97,8 @@ pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32
 struct Sentry {
     sandbox: Arc<Sandbox>,
     container: String,
+    /// The first process's terminal.
+    bridge: Option<Bridge>,
 }
 
 fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
@@ -130,7 +133,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     let kernel = sandbox.kernel();
     let root = mounts::build(kernel, plan, gofer)?;
     let stdio = std::mem::take(&mut fds.stdio);
-    let process = process::config(kernel, &plan.process, stdio)?;
+    let (process, bridge) = process::config(kernel, &root, &plan.process, stdio)?;
     executor::block_on(sandbox.create_container(ContainerConfig {
         id: plan.id.clone(),
         process,
@@ -142,6 +145,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     Ok(Sentry {
         sandbox,
         container: plan.id.clone(),
+        bridge,
     })
 }
 
@@ -167,7 +171,7 @@ fn start_platform(
 impl Sentry {
     /// Serves commands until the container's first process has ended.
     fn serve(self, listener: UnixListener, exit_status: &File) -> i32 {
-        let handler = Arc::new(control::Commands::new(self.sandbox.clone()));
+        let handler = Arc::new(control::Commands::new(self.sandbox.clone(), self.bridge));
         let waiters = handler.clone();
         let served = std::thread::Builder::new()
             .name("control".to_owned())

@@ -4,11 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use sentry_kernel::fs::devpts;
 use sentry_kernel::fs::host_file::HostFile;
 use sentry_kernel::kernel::Kernel;
 use sentry_kernel::sandbox::ProcessConfig;
-use sentry_kernel::task::{CapSet, Creds, Gid, Rlimits, Uid};
-use sentry_kernel::vfs::{Fd, File, OpenMode};
+use sentry_kernel::task::{CapSet, ControllingTerminal, Creds, Gid, Rlimits, Uid};
+use sentry_kernel::tty::{Bridge, Slave};
+use sentry_kernel::vfs::path::Walk;
+use sentry_kernel::vfs::{Fd, File, FsState, MountNamespace, OpenMode, StatusFlags, WalkFlags};
 use syscall_tables::abi::Rlimit;
 
 use crate::plan::ProcessPlan;
@@ -16,12 +19,14 @@ use crate::plan::ProcessPlan;
 /// Default file mode creation mask.
 const UMASK: u32 = 0o022;
 
-/// `plan` with `stdio` as its descriptors: three, or one terminal.
+/// `plan` with `stdio` as its descriptors: three, or one terminal. `root` is
+/// where a terminal gets its `/dev/pts` name from.
 pub fn config(
-    _kernel: &Arc<Kernel>,
+    kernel: &Arc<Kernel>,
+    root: &Arc<MountNamespace>,
     plan: &ProcessPlan,
     stdio: Vec<OwnedFd>,
-) -> Result<ProcessConfig> {
+) -> Result<(ProcessConfig, Option<Bridge>)> {
     let bytes = |list: &[String]| {
         let strings = list.iter().map(|string| string.clone().into_bytes());
         strings.collect::<Vec<_>>()
@@ -36,14 +41,20 @@ pub fn config(
             },
         );
     }
+    let mut bridge = None;
     let files = match (plan.terminal, stdio.len()) {
         (false, 3) => host_stdio(stdio)?,
-        (true, 1) => bail!("terminals are not supported yet"),
+        (true, 1) => {
+            let host = stdio.into_iter().next().context("no terminal")?;
+            let (made, files) = terminal(kernel, root, plan, host)?;
+            bridge = Some(made);
+            files
+        }
         (terminal, count) => {
             bail!("{count} descriptors are not what a process wants (terminal: {terminal})")
         }
     };
-    Ok(ProcessConfig {
+    let config = ProcessConfig {
         argv: bytes(&plan.args),
         envp: bytes(&plan.env),
         cwd: plan.cwd.clone().into_bytes(),
@@ -51,8 +62,40 @@ pub fn config(
         rlimits,
         umask: plan.umask.unwrap_or(UMASK),
         files,
-        terminal: None,
-    })
+        terminal: bridge
+            .as_ref()
+            .map(|bridge| bridge.terminal.clone() as Arc<dyn ControllingTerminal>),
+    };
+    Ok((config, bridge))
+}
+
+/// A terminal inside the sandbox, with `host` as the user's side.
+fn terminal(
+    kernel: &Arc<Kernel>,
+    root: &Arc<MountNamespace>,
+    plan: &ProcessPlan,
+    host: OwnedFd,
+) -> Result<(Bridge, Vec<(Fd, Arc<File>)>)> {
+    let creds = Creds::root();
+    let state = FsState::at_root_of(root).context("the root is gone")?;
+    let resolve = |path: &str| {
+        let (at, flags) = (state.root.clone(), WalkFlags::FOLLOW);
+        Walk::new(&kernel.vfs, &creds, at.clone(), at, flags)
+            .resolve(path.as_bytes())
+            .with_context(|| format!("{path} is needed for a terminal"))
+    };
+    let ptmx = resolve("/dev/pts/ptmx")?;
+    let made = devpts::new_terminal(&ptmx, Uid(plan.uid), Gid(plan.gid))
+        .context("/dev/pts is not a devpts file system")?;
+    let path = devpts::slave_path(&ptmx, made.index)?;
+    let mode = OpenMode::READ | OpenMode::WRITE;
+    let file = File::new(Slave::open(&made)?, path, mode, StatusFlags::empty());
+    let bridge = Bridge::start(&kernel.executor, made, host);
+    if let Some((rows, columns)) = plan.console_size {
+        bridge.resize(rows, columns);
+    }
+    let files = (0..3).map(|number| (Fd(number), file.clone())).collect();
+    Ok((bridge, files))
 }
 
 fn creds(plan: &ProcessPlan) -> Creds {

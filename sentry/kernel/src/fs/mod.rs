@@ -3,6 +3,7 @@
 pub mod anon;
 pub mod anon_inode;
 pub mod dev;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;

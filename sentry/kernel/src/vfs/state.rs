@@ -109,6 +109,8 @@ impl Vfs {
         vfs.register_type("tmpfs", Box::new(crate::fs::tmpfs::mount));
         vfs.register_type("devtmpfs", Box::new(crate::fs::dev::mount));
         crate::fs::dev::register(&vfs.devices);
+        crate::fs::devpts::register(&vfs.devices);
+        vfs.register_type("devpts", Box::new(crate::fs::devpts::mount));
         vfs.register_type("overlay", Box::new(crate::fs::overlay::mount));
         vfs
     }
