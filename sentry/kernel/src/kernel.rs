@@ -81,6 +81,8 @@ pub struct Kernel {
     pub memory_bytes: u64,
     pub strace: bool,
     pub host: System,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
     pub vfs: Vfs,
     pub net: Arc<Net>,
     /// Who waits for words of guest memory.
@@ -119,6 +121,7 @@ impl Kernel {
             memory_bytes: config.memory_bytes,
             strace: config.strace,
             host: config.host,
+            boot_id: crate::fs::proc::new_boot_id()?,
             vfs,
             net: Arc::default(),
             futexes: FutexTable::new(),

@@ -11,6 +11,7 @@ pub mod host_file;
 pub mod kernfs;
 pub mod overlay;
 pub mod pipe;
+pub mod proc;
 pub mod signalfd;
 pub mod timerfd;
 pub mod tmpfs;

@@ -107,6 +107,7 @@ impl Vfs {
             rename_lock: Mutex::new(()),
         };
         vfs.register_type("tmpfs", Box::new(crate::fs::tmpfs::mount));
+        vfs.register_type("proc", Box::new(crate::fs::proc::mount));
         vfs.register_type("devtmpfs", Box::new(crate::fs::dev::mount));
         crate::fs::dev::register(&vfs.devices);
         crate::fs::devpts::register(&vfs.devices);

@@ -27,7 +27,7 @@ use crate::task::{Gid, Uid};
 use crate::vfs::{Attr, FileKind, SetAttr, Timestamp};
 
 pub use dir::{Builder, Listing, OpenDir, StaticDir};
-pub use file::{Knob, OpenText, Source, TextFile, Viewer, fixed};
+pub use file::{Knob, OpenText, Source, TextFile, Viewer, copy_from, fixed};
 pub use link::Link;
 
 /// What the nodes of one instance share. The kernel is held weakly: its
