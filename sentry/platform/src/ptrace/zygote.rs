@@ -168,7 +168,9 @@ fn strip(
     )?;
     unmap(zygote, STUB_END..USER_END)?;
     unmap(zygote, 0..STUB_BASE)?;
-    let calls: [(libc::c_long, [u64; 6]); 14] = [
+    // A jailed sentry may not enter its own root; it is there already.
+    let _ = zygote.call(libc::SYS_chdir, [ROOT, 0, 0, 0, 0, 0]);
+    let calls: [(libc::c_long, [u64; 6]); 13] = [
         (
             libc::SYS_close_range,
             [SOCKET_FD as u64 + 1, u64::from(u32::MAX), 0, 0, 0, 0],
@@ -182,7 +184,6 @@ fn strip(
         // Away from the terminal's signals; a session of its own would also
         // be a scheduling group of its own on hosts with autogroups.
         (libc::SYS_setpgid, [0; 6]),
-        (libc::SYS_chdir, [ROOT, 0, 0, 0, 0, 0]),
         (
             libc::SYS_prlimit64,
             [0, u64::from(libc::RLIMIT_CORE), NO_LIMIT, 0, 0, 0],
