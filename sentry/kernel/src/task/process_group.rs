@@ -129,9 +129,8 @@ impl ProcessGroup {
             let Some(parent) = member.parent(tree) else {
                 return false;
             };
-            if parent.is_namespace_init() {
-                return false;
-            }
+            // The parent may be a namespace's init: only the host's init is no
+            // shell, and no guest ever has that for a parent.
             parent.process_group().is_some_and(|group| {
                 !std::ptr::eq(Arc::as_ptr(&group), self)
                     && Arc::ptr_eq(&group.session, &self.session)
