@@ -6,16 +6,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
+        .to_owned()
 }
 
 fn metadata() -> serde_json::Value {
     let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(top())
         .output()
         .expect("cargo can be run");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     serde_json::from_slice(&out.stdout).expect("cargo metadata is JSON")
 }
 
@@ -27,8 +40,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Through the protocol, whose types are those of the tables.
     ("gofer", &["gofer-proto", "syscall-tables"]),
     ("sentry-platform", &["syscall-tables"]),
-    ("sentry-kernel", &["sentry-platform", "gofer-proto", "syscall-tables"]),
-    ("runsc", &["syscall-tables", "gofer-proto", "gofer", "sentry-platform", "sentry-kernel"]),
+    (
+        "sentry-kernel",
+        &["sentry-platform", "gofer-proto", "syscall-tables"],
+    ),
+    (
+        "runsc",
+        &[
+            "syscall-tables",
+            "gofer-proto",
+            "gofer",
+            "sentry-platform",
+            "sentry-kernel",
+        ],
+    ),
     ("cri", &[]),
     ("tests", &[]),
 ];
@@ -41,7 +66,10 @@ const MAY_HAVE_UNSAFE: &[&str] = &["sentry-platform", "gofer", "runsc", "tests"]
 const UNSAFE_FILES: &[(&str, usize)] = &[("gofer", 4), ("runsc", 8)];
 
 fn packages() -> Vec<serde_json::Value> {
-    metadata()["packages"].as_array().cloned().unwrap_or_default()
+    metadata()["packages"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn name(package: &serde_json::Value) -> &str {
@@ -97,7 +125,11 @@ fn kernel_crates_forbid_unsafe_code() {
         }
         let root = folder(&package).join("src/lib.rs");
         let text = std::fs::read_to_string(&root).unwrap_or_default();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{} lacks #![forbid(unsafe_code)]", root.display());
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "{} lacks #![forbid(unsafe_code)]",
+            root.display()
+        );
     }
 }
 
@@ -105,20 +137,31 @@ fn kernel_crates_forbid_unsafe_code() {
 fn unsafe_parts_stay_small_and_listed() {
     for (crate_name, max_files) in UNSAFE_FILES {
         let packages = packages();
-        let Some(package) = packages.iter().find(|p| name(p) == *crate_name) else { continue };
+        let Some(package) = packages.iter().find(|p| name(p) == *crate_name) else {
+            continue;
+        };
         let mut files = Vec::new();
         rust_files(&folder(package).join("src"), &mut files);
         // A nested crate counts for itself.
         let with: Vec<PathBuf> = files
             .into_iter()
             .filter(|f| {
-                std::fs::read_to_string(f).unwrap_or_default().lines().any(|l| {
-                    let l = l.trim_start();
-                    !l.starts_with("//") && (l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"))
-                })
+                std::fs::read_to_string(f)
+                    .unwrap_or_default()
+                    .lines()
+                    .any(|l| {
+                        let l = l.trim_start();
+                        !l.starts_with("//")
+                            && (l.contains("unsafe {")
+                                || l.contains("unsafe fn")
+                                || l.contains("unsafe impl"))
+                    })
             })
             .collect();
-        assert!(with.len() <= *max_files, "unsafe in too many files of {crate_name}: {with:#?}");
+        assert!(
+            with.len() <= *max_files,
+            "unsafe in too many files of {crate_name}: {with:#?}"
+        );
     }
 }
 
@@ -126,16 +169,28 @@ fn unsafe_parts_stay_small_and_listed() {
 fn unsafe_blocks_say_why_they_are_sound() {
     // clippy::undocumented_unsafe_blocks is denied for the whole workspace.
     let text = std::fs::read_to_string(top().join("Cargo.toml")).unwrap_or_default();
-    for lint in ["unsafe_op_in_unsafe_fn = \"deny\"", "undocumented_unsafe_blocks = \"deny\"", "unwrap_used = \"deny\""] {
-        assert!(text.contains(lint), "{lint} is missing in [workspace.lints]");
+    for lint in [
+        "unsafe_op_in_unsafe_fn = \"deny\"",
+        "undocumented_unsafe_blocks = \"deny\"",
+        "unwrap_used = \"deny\"",
+    ] {
+        assert!(
+            text.contains(lint),
+            "{lint} is missing in [workspace.lints]"
+        );
     }
     for package in packages() {
         if name(&package) == "tests" {
             continue;
         }
-        let manifest = std::fs::read_to_string(folder(&package).join("Cargo.toml")).unwrap_or_default();
+        let manifest =
+            std::fs::read_to_string(folder(&package).join("Cargo.toml")).unwrap_or_default();
         let lints = manifest.split("[lints]").nth(1).unwrap_or("");
-        assert!(lints.trim_start().starts_with("workspace = true"), "{} does not take the workspace's lints", name(&package));
+        assert!(
+            lints.trim_start().starts_with("workspace = true"),
+            "{} does not take the workspace's lints",
+            name(&package)
+        );
     }
 }
 
@@ -143,28 +198,56 @@ fn unsafe_blocks_say_why_they_are_sound() {
 fn release_profile_keeps_overflow_checks() {
     let text = std::fs::read_to_string(top().join("Cargo.toml")).unwrap_or_default();
     let release = text.split("[profile.release]").nth(1).unwrap_or("");
-    for line in ["overflow-checks = true", "panic = \"abort\"", "lto = \"thin\""] {
-        assert!(release.contains(line), "{line} is missing in [profile.release]");
+    for line in [
+        "overflow-checks = true",
+        "panic = \"abort\"",
+        "lto = \"thin\"",
+    ] {
+        assert!(
+            release.contains(line),
+            "{line} is missing in [profile.release]"
+        );
     }
 }
 
 #[test]
 fn top_level_holds_what_the_design_names() {
     let allowed: BTreeSet<&str> = [
-        "Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "rust-toolchain.toml", "deny.toml", "docs",
-        "syscall-tables", "sentry", "gofer", "runsc", "cri", "tests", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE",
+        "rust-toolchain.toml",
+        "deny.toml",
+        "docs",
+        "syscall-tables",
+        "sentry",
+        "gofer",
+        "runsc",
+        "cri",
+        "tests",
+        "target",
     ]
     .into();
     for entry in std::fs::read_dir(top()).into_iter().flatten().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        assert!(file.starts_with('.') || allowed.contains(file.as_str()), "{file} does not belong at the top level");
+        assert!(
+            file.starts_with('.') || allowed.contains(file.as_str()),
+            "{file} does not belong at the top level"
+        );
     }
 }
 
 #[test]
 fn external_dependencies_are_declared_once_with_a_reason() {
     let text = std::fs::read_to_string(top().join("Cargo.toml")).unwrap_or_default();
-    let section = text.split("[workspace.dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("");
+    let section = text
+        .split("[workspace.dependencies]")
+        .nth(1)
+        .unwrap_or("")
+        .split("\n[")
+        .next()
+        .unwrap_or("");
     let mut commented = false;
     let mut without = Vec::new();
     for line in section.lines() {
@@ -179,5 +262,8 @@ fn external_dependencies_are_declared_once_with_a_reason() {
             }
         }
     }
-    assert!(without.is_empty(), "no reason given in Cargo.toml for {without:?}");
+    assert!(
+        without.is_empty(),
+        "no reason given in Cargo.toml for {without:?}"
+    );
 }

@@ -63,10 +63,22 @@ struct Arena {
 unsafe fn arena() -> Arena {
     let len = 64 * 4096;
     let map = |len, prot| {
-        libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            prot,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
     };
     let data = map(len, libc::PROT_READ | libc::PROT_WRITE).cast::<u8>();
-    Arena { data, len, hole: map(4096, libc::PROT_NONE) as usize, read_only: map(4096, libc::PROT_READ) as usize }
+    Arena {
+        data,
+        len,
+        hole: map(4096, libc::PROT_NONE) as usize,
+        read_only: map(4096, libc::PROT_READ) as usize,
+    }
 }
 
 unsafe fn argument(r: &mut Random, a: &Arena, fds: &[i32]) -> u64 {
@@ -85,9 +97,18 @@ unsafe fn argument(r: &mut Random, a: &Arena, fds: &[i32]) -> u64 {
         12 => a.read_only as u64 + r.below(4096),
         13 => r.below(1 << 20),
         14 => 4096 * r.below(1024),
-        15 => *[0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 47, (1 << 47) - 4096, 1 << 63, 0xffff_8000_0000_0000, 4095]
-            .get(r.below(8) as usize)
-            .unwrap_or(&0),
+        15 => *[
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_ffff,
+            1 << 47,
+            (1 << 47) - 4096,
+            1 << 63,
+            0xffff_8000_0000_0000,
+            4095,
+        ]
+        .get(r.below(8) as usize)
+        .unwrap_or(&0),
         16 => std::process::id() as u64,
         _ => a.data as u64 + (r.below(a.len as u64 - 4096) & !if r.below(4) == 0 { 0 } else { 7 }),
     }
@@ -107,8 +128,16 @@ unsafe fn fill(r: &mut Random, a: &Arena) {
             5 => words[i] = r.below(1 << 32),
             6 => {
                 let paths: [&[u8]; 10] = [
-                    b".\0", b"fuzz-a\0", b"fuzz-d/x\0", b"/proc/self/maps\0", b"/dev/null\0", b"/dev/tty\0",
-                    b"fuzz-l\0", b"..\0", b"/proc/self/fd/3\0", b"user.fuzz\0",
+                    b".\0",
+                    b"fuzz-a\0",
+                    b"fuzz-d/x\0",
+                    b"/proc/self/maps\0",
+                    b"/dev/null\0",
+                    b"/dev/tty\0",
+                    b"fuzz-l\0",
+                    b"..\0",
+                    b"/proc/self/fd/3\0",
+                    b"user.fuzz\0",
                 ];
                 let p = paths[r.below(10) as usize];
                 let room = (words.len() - i) * 8;
@@ -130,15 +159,29 @@ unsafe fn open_things() -> Vec<i32> {
     if libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, pair.as_mut_ptr()) == 0 {
         fds.extend(pair);
     }
-    for name in [c"fuzz-a", c".", c"/dev/null", c"/proc/self/maps", c"/dev/zero", c"/dev/ptmx"] {
-        fds.push(libc::open(name.as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK, 0o644));
+    for name in [
+        c"fuzz-a",
+        c".",
+        c"/dev/null",
+        c"/proc/self/maps",
+        c"/dev/zero",
+        c"/dev/ptmx",
+    ] {
+        fds.push(libc::open(
+            name.as_ptr(),
+            libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK,
+            0o644,
+        ));
         fds.push(libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK));
     }
     fds.push(libc::eventfd(0, 0));
     fds.push(libc::epoll_create1(0));
     fds.push(libc::timerfd_create(libc::CLOCK_MONOTONIC, 0));
     fds.push(libc::inotify_init1(libc::IN_NONBLOCK));
-    fds.push(libc::memfd_create(c"fuzz".as_ptr(), libc::MFD_ALLOW_SEALING));
+    fds.push(libc::memfd_create(
+        c"fuzz".as_ptr(),
+        libc::MFD_ALLOW_SEALING,
+    ));
     for (family, kind) in [
         (libc::AF_INET, libc::SOCK_STREAM),
         (libc::AF_INET, libc::SOCK_DGRAM),
@@ -182,7 +225,15 @@ unsafe fn child(seed: u64, calls: u64, native: bool) -> ! {
         for x in &mut args {
             *x = argument(&mut r, &a, &fds);
         }
-        libc::syscall(nr as libc::c_long, args[0], args[1], args[2], args[3], args[4], args[5]);
+        libc::syscall(
+            nr as libc::c_long,
+            args[0],
+            args[1],
+            args[2],
+            args[3],
+            args[4],
+            args[5],
+        );
     }
     libc::_exit(0)
 }
@@ -194,7 +245,10 @@ unsafe fn healthy() -> Result<(), String> {
         .output()
         .map_err(|e| format!("no process could be started: {e}"))?;
     if done.stdout != b"alive\n" {
-        return Err(format!("a pipeline answered {:?}", String::from_utf8_lossy(&done.stdout)));
+        return Err(format!(
+            "a pipeline answered {:?}",
+            String::from_utf8_lossy(&done.stdout)
+        ));
     }
     std::fs::write("health", "check").map_err(|e| format!("no file could be written: {e}"))?;
     match std::fs::read_to_string("health") {
@@ -204,13 +258,20 @@ unsafe fn healthy() -> Result<(), String> {
 }
 
 fn number(i: usize, default: u64) -> u64 {
-    std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default)
+    std::env::args()
+        .nth(i)
+        .and_then(|a| a.parse().ok())
+        .unwrap_or(default)
 }
 
 fn main() {
     let (seconds, seed, workers) = (number(1, 10), number(2, 1), number(3, 2));
     let native = std::env::var("PLATFORM").as_deref() == Ok("native");
-    let dir = format!("{}/fuzz-{}", std::env::var("TMPDIR").unwrap_or_else(|_| "/tmp".into()), std::process::id());
+    let dir = format!(
+        "{}/fuzz-{}",
+        std::env::var("TMPDIR").unwrap_or_else(|_| "/tmp".into()),
+        std::process::id()
+    );
     let base = dir.clone();
     let start = std::time::Instant::now();
     let mut rounds = 0u64;
@@ -222,7 +283,8 @@ fn main() {
             let mut pids = Vec::new();
             for w in 0..workers {
                 rounds += 1;
-                let round = Random(seed.wrapping_mul(1_000_003).wrapping_add(rounds * 64 + w) | 1).next();
+                let round =
+                    Random(seed.wrapping_mul(1_000_003).wrapping_add(rounds * 64 + w) | 1).next();
                 println!("round {rounds} seed {round}");
                 let _ = std::io::stdout().flush();
                 let dir = format!("{base}/{w}");
@@ -240,8 +302,16 @@ fn main() {
             }
             for pid in pids {
                 let mut status = 0;
-                while libc::waitpid(pid, &mut status, libc::__WALL) == -1 && *libc::__errno_location() == libc::EINTR {}
-                *ends.entry(if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 }).or_default() += 1;
+                while libc::waitpid(pid, &mut status, libc::__WALL) == -1
+                    && *libc::__errno_location() == libc::EINTR
+                {}
+                *ends
+                    .entry(if libc::WIFSIGNALED(status) {
+                        libc::WTERMSIG(status)
+                    } else {
+                        0
+                    })
+                    .or_default() += 1;
                 // Whatever the session left behind.
                 libc::kill(-pid, libc::SIGKILL);
             }
