@@ -58,6 +58,11 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
             }
             Some(0)
         }
+        // Ends by a fault.
+        "crash" => unsafe {
+            std::ptr::with_exposed_provenance_mut::<u8>(8).write_volatile(1);
+            Some(1)
+        },
         // Sleeps until killed.
         "pause" => loop {
             unsafe { libc::pause() };

@@ -8,7 +8,9 @@ use tests::runner::known::Known;
 use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
-use tests::runner::{guest, programs, unit};
+use tests::runner::bundle::Ctx;
+use tests::runner::tally::{Outcome, Verdict};
+use tests::runner::{cli, guest, long, programs, security, unit};
 
 fn main() -> ExitCode {
     match run() {
@@ -57,9 +59,44 @@ fn run() -> Result<bool, String> {
             if options.group("guest") {
                 jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));
             }
+            if options.group("cli") {
+                jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));
+            }
+            if options.group("security") {
+                jobs.extend(host_tests(&options, &tally, platform, "security", security::TESTS));
+            }
             // A sandbox has more than one thread at work.
             pool::run_all(jobs, options.jobs.div_ceil(2).max(2));
         }
     }
+    if options.long && options.group("long") {
+        long::run(&options, &tally);
+    }
     Ok(tally.finish(options.report.as_deref()))
+}
+
+/// Tests that look at the runtime from the host.
+fn host_tests<'a>(
+    options: &'a Options,
+    tally: &'a Tally,
+    platform: &'a str,
+    group: &'a str,
+    tests: &'static [(&'static str, cli::Test)],
+) -> Vec<Job<'a>> {
+    let mut jobs: Vec<Job<'a>> = Vec::new();
+    for (short, test) in tests {
+        let name = format!("{group}/{short}");
+        if !options.wants(&name) {
+            continue;
+        }
+        jobs.push(Box::new(move || {
+            let result = Ctx::new(options, platform, short).and_then(|ctx| test(&ctx));
+            let (verdict, detail) = match result {
+                Ok(()) => (Verdict::Pass, String::new()),
+                Err(e) => (Verdict::Fail, e),
+            };
+            tally.add(group, Outcome { name, platform: platform.to_owned(), verdict, detail });
+        }));
+    }
+    jobs
 }

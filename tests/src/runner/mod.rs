@@ -1,10 +1,14 @@
 //! The test runner: groups of checks that run side by side, and their tally.
 
+pub mod bundle;
+pub mod cli;
 pub mod command;
 pub mod guest;
 pub mod known;
+pub mod long;
 pub mod options;
 pub mod pool;
 pub mod programs;
+pub mod security;
 pub mod tally;
 pub mod unit;
