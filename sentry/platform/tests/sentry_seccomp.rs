@@ -178,6 +178,14 @@ fn sentry(system: &System) {
     }));
     drop(watch);
     assert!(system.memory().total > 0);
+    // All the ways to ask for attributes.
+    assert!(nix::sys::stat::fstat(&reader).is_ok());
+    assert!(sentry_platform::host::io::fstat(&reader).is_ok());
+    assert!(
+        std::fs::File::from(std::os::fd::OwnedFd::from(reader))
+            .metadata()
+            .is_ok()
+    );
     // Memory of many threads, large blocks.
     let threads: Vec<_> = (0..64)
         .map(|_| {

@@ -83,6 +83,11 @@ pub const COMMON: &[Allow] = &[
         "attributes of open files, as the standard library asks for them; paths would lead into \
          the sandbox's empty root",
     ),
+    allow_if(
+        "newfstatat",
+        &[When::With(3, libc::AT_EMPTY_PATH as u32)],
+        "attributes of open files, as the C library asks for them",
+    ),
     allow("fstatfs", "statfs of donated files"),
     allow("ftruncate", "donated files, memfds"),
     allow("fallocate", "space and holes of donated files and memfds"),
