@@ -27,6 +27,16 @@ impl Errno {
         (-(self.0 as i64)) as u64
     }
 
+    /// The error that a return value in `rax` stands for, if it is one.
+    pub const fn from_return(value: u64) -> Option<Self> {
+        let number = (value as i64).wrapping_neg();
+        if number > 0 && number < 4096 {
+            Some(Self(number as u16))
+        } else {
+            None
+        }
+    }
+
     /// Whether this is one of the restart codes, which the signal delivery
     /// code turns into a restarted call or `EINTR`.
     pub const fn is_restart(self) -> bool {

@@ -119,7 +119,7 @@ pub(super) static STATUS: [(u32, Status); COUNT] = [
     (nr::GETRUSAGE, FULL),
     (nr::SYSINFO, FULL),
     (nr::TIMES, FULL),
-    (nr::PTRACE, NONE),
+    (nr::PTRACE, Partial("no hardware breakpoints")),
     (nr::GETUID, FULL),
     (nr::SYSLOG, NONE),
     (nr::GETGID, FULL),

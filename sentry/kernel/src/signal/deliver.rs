@@ -10,7 +10,7 @@ use syscall_tables::abi::{
 
 use super::{frame, stop};
 use crate::ctx::Ctx;
-use crate::task::{ExitStatus, Work, trace_signal};
+use crate::task::{ExitStatus, Work, ptrace, trace_signal};
 
 /// Number of `restart_syscall(2)`.
 const RESTART_SYSCALL: u64 = 219;
@@ -89,8 +89,16 @@ async fn next_signal(ctx: &mut Ctx<'_>) -> ControlFlow<ExitStatus, Option<Caught
             ctx.kernel.wait_for_thaw(&task).await;
             continue;
         }
+        if work.contains(Work::TRACE) {
+            Box::pin(ptrace::requested_stop(ctx)).await;
+            continue;
+        }
         if work.contains(Work::STOP) {
-            stop::stop_here(&task).await;
+            if task.is_traced() {
+                Box::pin(stop::stop_traced(ctx)).await;
+            } else {
+                stop::stop_here(&task).await;
+            }
             continue;
         }
         let taken = {
@@ -114,7 +122,14 @@ async fn next_signal(ctx: &mut Ctx<'_>) -> ControlFlow<ExitStatus, Option<Caught
             }
             continue;
         };
-        let mut info = info;
+        let (signal, mut info) = if task.is_traced() && signal != Signal::SIGKILL {
+            match Box::pin(ptrace::signal_stop(ctx, signal, info)).await {
+                Some(kept) => kept,
+                None => continue,
+            }
+        } else {
+            (signal, info)
+        };
         if info.si_code == SI_TIMER {
             task.group.timers.deliver(&mut info);
         }

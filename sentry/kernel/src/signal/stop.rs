@@ -7,8 +7,9 @@ use std::task::Poll;
 use syscall_tables::abi::{CLD_CONTINUED, CLD_STOPPED, SIG_IGN, SaFlags, SigInfo, SigSet, Signal};
 
 use super::{GroupSignals, Origin};
+use crate::ctx::Ctx;
 use crate::sync::Events;
-use crate::task::{Task, ThreadGroup, Work};
+use crate::task::{Task, ThreadGroup, Work, ptrace};
 
 /// A change that the parent is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,20 @@ pub(crate) async fn stop_here(task: &Arc<Task>) {
     task.recalculate_signals();
 }
 
+/// As [`stop_here`] for a traced task: the tracer decides how it goes on.
+pub(crate) async fn stop_traced(ctx: &mut Ctx<'_>) {
+    let task = ctx.task.clone();
+    task.clear_work(Work::STOP);
+    if let Some(report) = leave_running(&task) {
+        tell_parent(&task.group, report);
+    }
+    let signal = task.group.signals.lock().stop.signal;
+    if let Some(signal) = signal {
+        ptrace::group_stop(ctx, signal).await;
+    }
+    task.recalculate_signals();
+}
+
 /// Sends `SIGCHLD` to the parent, unless it does not want to know of stops,
 /// and wakes its waits.
 pub(crate) fn tell_parent(group: &Arc<ThreadGroup>, report: Report) {
@@ -120,6 +135,10 @@ pub(crate) fn tell_parent(group: &Arc<ThreadGroup>, report: Report) {
     let Some(parent) = parent else {
         return;
     };
+    if group.is_traced_by(&parent) {
+        // It hears of it as a tracer.
+        return;
+    }
     let (code, status) = match report {
         Report::Stopped(signal) => (CLD_STOPPED, signal.raw()),
         Report::Continued => (CLD_CONTINUED, Signal::SIGCONT.raw()),

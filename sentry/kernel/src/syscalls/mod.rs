@@ -28,6 +28,7 @@ mod poll;
 mod prctl;
 mod process;
 mod process_vm;
+mod ptrace;
 mod read_write;
 mod rlimit;
 mod sched;
@@ -187,6 +188,7 @@ handlers! {
     GETRUSAGE => rlimit::getrusage,
     SYSINFO => misc::sysinfo,
     TIMES => rlimit::times,
+    PTRACE => ptrace::ptrace,
     GETUID => creds::getuid,
     GETGID => creds::getgid,
     SETUID => creds::setuid,

@@ -11,7 +11,7 @@ use syscall_tables::abi::{CloneFlags, RLIMIT_NPROC, Regs, Signal};
 
 use super::{
     CapSet, Creds, Namespaces, NewGroup, NewTask, Pid, PidNamespace, Task, ThreadGroup,
-    UserNamespace, UtsNamespace, VforkDone, Work, pidfd, run,
+    UserNamespace, UtsNamespace, VforkDone, Work, pidfd, ptrace, run,
 };
 use crate::ctx::{Ctx, SysResult};
 use crate::ipc::IpcNamespace;
@@ -130,8 +130,15 @@ pub async fn clone_task(ctx: &mut Ctx<'_>, request: CloneRequest) -> SysResult {
         return Err(error);
     }
     run::spawn(child, thread);
+    let traced = ctx.task.is_traced();
+    if traced {
+        ptrace::report_clone(ctx, &request, &pid).await;
+    }
     if let Some(done) = vfork {
         wait_for_vfork(ctx.task, &done).await;
+        if traced {
+            ptrace::report_vfork_done(ctx, &pid).await;
+        }
     }
     Ok(u64::from(number.unsigned_abs()))
 }
@@ -398,6 +405,9 @@ fn publish(
         child.seccomp.take_from(&parent.seccomp);
         pid.attach_task(child.clone());
         links.tasks.push(child.clone());
+        drop(signals);
+        drop(links);
+        ptrace::attach_child(&tree, parent, child, request);
         return Ok(());
     }
     if parent
@@ -425,6 +435,7 @@ fn publish(
     if let Some(group) = parent.group.process_group() {
         child.group.join_process_group(&tree, group);
     }
+    ptrace::attach_child(&tree, parent, child, request);
     if pid.number() == 1 {
         pid.namespace().set_init(&child.group);
         child.group.unkillable.store(true, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_STACK, Signal};
 
 use super::exec_creds::ExecCreds;
-use super::{Creds, ExitStatus, Task, Work, exit};
+use super::{Creds, ExitStatus, Task, Work, exit, ptrace};
 use crate::ctx::Ctx;
 use crate::loader::{Arguments, Identity, Image, LoadError, Loaded, OpenExec, Settings};
 use crate::mm::Aslr;
@@ -110,6 +110,7 @@ pub async fn execve(
         task.personality.load(Ordering::Relaxed),
     )
     .await?;
+    let old_pid = task.pid();
     become_only_thread(&task).await?;
     exit::leave_memory(ctx).await;
     let Program {
@@ -131,6 +132,9 @@ pub async fn execve(
     task.set_creds(creds.creds);
     close_on_exec(&task);
     task.group.did_exec.store(true, Ordering::Relaxed);
+    if task.is_traced() {
+        ptrace::report_exec(ctx, &old_pid).await;
+    }
     Ok(())
 }
 
@@ -211,7 +215,12 @@ async fn become_only_thread(task: &Arc<Task>) -> Result<(), Errno> {
 
 fn take_over_leader(task: &Arc<Task>) {
     let group = &task.group;
-    let _tree = group.kernel.tree.lock();
+    let tree = group.kernel.tree.lock();
+    let old = group.leader();
+    if let Some(old) = old {
+        // Its tracer hears of the exec instead of this end.
+        ptrace::forget(&tree, &old);
+    }
     let own = task.pid();
     let leaders = group.pid().clone();
     own.detach_task();

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use syscall_tables::abi::{SIG_IGN, SaFlags, SigInfo, Signal};
 
-use super::{ExitStatus, Task, ThreadGroup, Tree, Work};
+use super::{ExitStatus, Task, ThreadGroup, Tree, Work, ptrace};
 use crate::ctx::Ctx;
 use crate::kernel::Kernel;
 use crate::signal::{Origin, send, stop};
@@ -31,8 +31,11 @@ impl Task {
 }
 
 /// Gives up what the task holds, while its memory can still be written.
-pub(crate) async fn exit_task(ctx: &mut Ctx<'_>, _status: ExitStatus) {
+pub(crate) async fn exit_task(ctx: &mut Ctx<'_>, status: ExitStatus) {
     let task = ctx.task.clone();
+    if task.is_traced() {
+        ptrace::report_exit(ctx, status).await;
+    }
     let kernel = ctx.kernel.clone();
     task.set_leaving();
     release_memory(ctx).await;
@@ -131,6 +134,7 @@ pub(crate) fn finish(kernel: &Arc<Kernel>, task: &Arc<Task>, status: ExitStatus)
     let ended = {
         let mut links = group.links.lock();
         group.dead_threads.lock().add(&usage);
+        *task.ended.lock() = Some(status);
         task.set_exited();
         links.tasks.retain(|other| !Arc::ptr_eq(other, task));
         if task.is_leader() {
@@ -144,9 +148,15 @@ pub(crate) fn finish(kernel: &Arc<Kernel>, task: &Arc<Task>, status: ExitStatus)
         links.exited
     };
     send_death_signals(&tree, task);
+    ptrace::leave_tracees(&tree, task);
     if !task.is_leader() {
-        task.pid().detach_task();
+        match task.tracer() {
+            // It stays until the tracer has waited for it.
+            Some(tracer) => tell_tracer_of_end(&tracer, task, status),
+            None => task.pid().detach_task(),
+        }
     }
+    task.pid().exited.notify(Events::READABLE);
     match ended {
         None => {
             let pending = group.signals.lock().pending.set();
@@ -252,12 +262,33 @@ fn kill_orphaned(
     }
 }
 
+/// `SIGCHLD` about a tracee that is not a child of its tracer.
+fn tell_tracer_of_end(tracer: &Arc<Task>, task: &Task, status: ExitStatus) {
+    let pid = task.tid_in(&tracer.pid_ns());
+    let uid = tracer.creds().user_ns.uid_or_overflow(task.creds().uid);
+    let (code, value) = (status.child_code(), status.child_status());
+    let info = SigInfo::child(code, pid, uid, value, 0, 0);
+    let _ = tracer.group.signal(info, Origin::Kernel);
+    tracer.group.child_events.notify(Events::READABLE);
+}
+
 /// Tells the parent of a zombie; without a parent that cares it is reaped.
-fn notify_parent(tree: &Tree, group: &Arc<ThreadGroup>) {
+pub(crate) fn notify_parent(tree: &Tree, group: &Arc<ThreadGroup>) {
     let Some(status) = group.exit_status() else {
         return;
     };
-    let Some(parent) = group.parent(tree) else {
+    let parent = group.parent(tree);
+    if let Some(leader) = group.leader()
+        && let Some(tracer) = leader.tracer()
+        && parent
+            .as_ref()
+            .is_none_or(|parent| !Arc::ptr_eq(&tracer.group, parent))
+    {
+        // The parent's turn comes when the tracer has seen it.
+        tell_tracer_of_end(&tracer, &leader, status);
+        return;
+    }
+    let Some(parent) = parent else {
         reap(tree, group);
         return;
     };
@@ -294,6 +325,7 @@ pub(crate) fn reap(tree: &Tree, group: &Arc<ThreadGroup>) {
         process_group.remove(group);
     }
     if let Some(leader) = leader {
+        ptrace::forget(tree, &leader);
         leader.pid().detach_task();
     }
     group.pid_ns().changed.notify(Events::READABLE);

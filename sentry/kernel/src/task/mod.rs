@@ -38,6 +38,7 @@ pub mod exec_creds;
 pub mod exit;
 pub mod nsfs;
 pub mod pidfd;
+pub mod ptrace;
 pub mod run;
 pub mod seccomp;
 mod strace;

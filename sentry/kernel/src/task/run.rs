@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 
 use sentry_platform::{Fault, GuestThread, Trap};
 use syscall_tables::Errno;
-use syscall_tables::abi::{SigInfo, Signal};
+use syscall_tables::abi::{SigInfo, Signal, TRAP_TRACE};
 
+use super::ptrace::{self, CallStop, TraceFlags};
 use super::seccomp::{self, Verdict};
 use super::{ExitStatus, Task, exit, strace};
 use crate::ctx::{Ctx, SysResult};
@@ -21,6 +22,9 @@ use crate::user::Args;
 
 /// Number of `restart_syscall(2)`.
 const RESTART_SYSCALL: u64 = 219;
+
+/// Trap after each instruction.
+const FLAG_TRAP: u64 = 0x100;
 
 /// Starts driving `task` on `thread`.
 pub(crate) fn spawn(task: Arc<Task>, thread: Box<dyn GuestThread>) {
@@ -59,10 +63,22 @@ pub(super) async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
             }
             continue;
         }
+        let step = ctx.task.trace_flags().contains(TraceFlags::STEP) && begin_step(ctx);
         let trap = poll_fn(|cx| ctx.thread.poll_run(cx)).await;
         ctx.task.leave_guest();
+        if step {
+            ctx.regs_mut().eflags &= !FLAG_TRAP;
+        }
         match trap {
-            Trap::Syscall => interrupted = system_call(ctx).await,
+            Trap::Syscall => {
+                interrupted = system_call(ctx).await;
+                if step && ctx.task.trace_flags().contains(TraceFlags::STEP) {
+                    // The instruction is done when its call is.
+                    let addr = ctx.regs().rip;
+                    let info = SigInfo::fault(Signal::SIGTRAP, TRAP_TRACE, addr);
+                    ctx.task.force_signal(info);
+                }
+            }
             Trap::Fault(fault) => Box::pin(fault_of_guest(ctx, fault)).await,
             Trap::Interrupted => {}
             Trap::Killed => {
@@ -75,6 +91,15 @@ pub(super) async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
             }
         }
     }
+}
+
+/// Lets the processor trap after the next instruction; `false` if the guest
+/// does so itself.
+fn begin_step(ctx: &mut Ctx<'_>) -> bool {
+    let regs = ctx.regs_mut();
+    let own = regs.eflags & FLAG_TRAP != 0;
+    regs.eflags |= FLAG_TRAP;
+    !own
 }
 
 /// Runs one call and stores its result; the restart code if it was
@@ -91,7 +116,46 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
         }
     }
     ctx.task.enter_call(number);
-    let traced = if ctx.kernel.strace {
+    let traced = ctx.task.trace_flags();
+    if traced.intersects(TraceFlags::CALLS | TraceFlags::EMULATE) {
+        return Box::pin(traced_call(ctx, number, args)).await;
+    }
+    let result = run_call(ctx, number, args).await;
+    ctx.task.leave_call();
+    store_result(ctx, result)
+}
+
+/// Runs a call of a task whose tracer stops it before and after.
+async fn traced_call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Option<Errno> {
+    let result = match ptrace::before_call(ctx).await {
+        // What the tracer left in `rax`.
+        CallStop::Skip => None,
+        CallStop::Run => {
+            // The tracer may have made it another call.
+            let restarted = ctx.regs().orig_rax == RESTART_SYSCALL;
+            let (number, args) = if restarted {
+                (number, args)
+            } else {
+                (ctx.regs().orig_rax, Args(ctx.regs().syscall_args()))
+            };
+            ctx.task.enter_call(number);
+            Some(run_call(ctx, number, args).await)
+        }
+    };
+    ctx.task.leave_call();
+    if let Some(result) = result {
+        store_result(ctx, result);
+    }
+    if ctx.task.trace_flags().contains(TraceFlags::CALLS) && !ctx.task.is_killed() {
+        ptrace::after_call(ctx).await;
+    }
+    let left = Errno::from_return(ctx.regs().rax);
+    left.filter(|code| code.is_restart() && ctx.regs().orig_rax != u64::MAX)
+}
+
+/// Runs a call through log and filters, if there are any.
+async fn run_call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> SysResult {
+    let logged = if ctx.kernel.strace {
         Some(Box::pin(strace::begin(ctx, number, &args.0)).await)
     } else {
         None
@@ -101,11 +165,15 @@ async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
     } else {
         syscalls::dispatch(ctx, number, args).await
     };
-    ctx.task.leave_call();
-    if let Some(traced) = traced {
+    if let Some(logged) = logged {
         let value = result.unwrap_or_else(Errno::as_return);
-        Box::pin(strace::end(ctx, traced, value)).await;
+        Box::pin(strace::end(ctx, logged, value)).await;
     }
+    result
+}
+
+/// Puts a result into `rax`; the restart code if it was interrupted.
+fn store_result(ctx: &mut Ctx<'_>, result: SysResult) -> Option<Errno> {
     let (value, interrupted) = match result {
         Ok(value) => (value, None),
         Err(code) => (code.as_return(), code.is_restart().then_some(code)),
@@ -129,8 +197,15 @@ async fn filtered(ctx: &mut Ctx<'_>, number: u64, args: Args) -> SysResult {
         Verdict::Answer(value) => Ok(value),
         // The handler sees the registers as they were.
         Verdict::Signalled => Ok(number),
-        // Without a tracer the call is refused.
-        Verdict::Trace => Err(Errno::ENOSYS),
+        Verdict::Trace(data) => match ptrace::report_seccomp(ctx, data).await {
+            // Without a tracer the call is refused.
+            None => Err(Errno::ENOSYS),
+            Some(CallStop::Skip) => Ok(ctx.regs().rax),
+            Some(CallStop::Run) => {
+                let args = Args(ctx.regs().syscall_args());
+                syscalls::dispatch(ctx, ctx.regs().orig_rax, args).await
+            }
+        },
     }
 }
 

@@ -6,7 +6,7 @@
 //! are sequentially consistent, so one of them sees the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use sentry_platform::ThreadHandle;
 use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 
+use super::ptrace::{Trace, TraceFlags};
 use super::sched::SchedState;
 use super::seccomp::Seccomp;
 use super::{CapSet, Creds, ExitStatus, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage};
@@ -106,6 +107,13 @@ pub struct Task {
     pub robust_list: AtomicU64,
     pub pdeath_signal: AtomicI32,
     pub seccomp: Seccomp,
+    pub(crate) trace: Mutex<Trace>,
+    trace_flags: AtomicU8,
+    trace_stopped: AtomicBool,
+    /// Told when a request to the stopped tracee is answered.
+    pub(crate) trace_answers: WaitQueue,
+    /// How the task ended, for a tracer that waits for it.
+    pub(crate) ended: Mutex<Option<ExitStatus>>,
     pub(crate) restart: Mutex<Option<RestartBlock>>,
     restarted: Mutex<Option<Option<Instant>>>,
     pub(crate) sched: Mutex<SchedState>,
@@ -174,6 +182,11 @@ impl Task {
             robust_list: AtomicU64::new(0),
             pdeath_signal: AtomicI32::new(0),
             seccomp: new.seccomp,
+            trace: Mutex::default(),
+            trace_flags: AtomicU8::new(0),
+            trace_stopped: AtomicBool::new(false),
+            trace_answers: WaitQueue::new(),
+            ended: Mutex::default(),
             restart: Mutex::default(),
             restarted: Mutex::default(),
             sched: Mutex::new(new.sched),
@@ -345,6 +358,8 @@ impl Task {
     pub fn run_state(&self) -> RunState {
         if self.exited.load(Ordering::Relaxed) {
             RunState::Zombie
+        } else if self.trace_stopped.load(Ordering::Relaxed) {
+            RunState::Traced
         } else if self.stopped.load(Ordering::Relaxed) {
             RunState::Stopped
         } else if self.waiting.load(Ordering::Relaxed) {
@@ -477,11 +492,29 @@ impl Drop for Task {
     }
 }
 
-/// Call points of guest tracing; a task without a tracer passes them by.
+/// Tracing of the task by another.
 impl Task {
     /// Whether another guest process traces this task.
     pub fn is_traced(&self) -> bool {
-        false
+        self.trace_flags().contains(TraceFlags::TRACED)
+    }
+
+    /// What the tracer wants.
+    pub(crate) fn trace_flags(&self) -> TraceFlags {
+        TraceFlags::from_bits_truncate(self.trace_flags.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_trace_flags(&self, flags: TraceFlags) {
+        self.trace_flags.store(flags.bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_trace_stopped(&self, stopped: bool) {
+        self.trace_stopped.store(stopped, Ordering::Relaxed);
+    }
+
+    /// The tracer, while it lives.
+    pub fn tracer(&self) -> Option<Arc<Task>> {
+        self.trace.lock().tracer()
     }
 
     /// Whether a signal that dumps core sets the core bit of the wait status:

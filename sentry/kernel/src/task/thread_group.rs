@@ -80,6 +80,8 @@ pub struct ThreadGroup {
     pid: Arc<Pid>,
     pub(crate) links: Mutex<Links>,
     pub(crate) signals: Mutex<GroupSignals>,
+    /// Tasks that tasks of this process trace.
+    pub(crate) tracees: Mutex<Vec<Arc<Task>>>,
     sighand: RwLock<Arc<SigHand>>,
     limits: Mutex<Rlimits>,
     /// Told when a child changes state; `wait4` waits here.
@@ -131,6 +133,7 @@ impl ThreadGroup {
             pid: new.pid,
             links: Mutex::default(),
             signals: Mutex::default(),
+            tracees: Mutex::default(),
             sighand: RwLock::new(new.sighand),
             limits: Mutex::new(new.limits),
             child_events: WaitQueue::new(),

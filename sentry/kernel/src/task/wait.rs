@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    CLD_CONTINUED, CLD_STOPPED, SigInfo, Signal, W_CONTINUED, WaitOptions, w_stopcode,
+    CLD_CONTINUED, CLD_STOPPED, CLD_TRAPPED, SigInfo, Signal, W_CONTINUED, WaitOptions, w_stopcode,
 };
 
-use super::{Pid, ProcessGroup, Task, ThreadGroup, Tree, Usage, exit};
+use super::{Pid, ProcessGroup, Task, ThreadGroup, Tree, Usage, exit, ptrace};
 use crate::ctx::Ctx;
 use crate::sync::Events;
 
@@ -70,6 +70,15 @@ fn scan(
 ) -> Result<Option<Found>, Errno> {
     let tree = task.kernel().tree.lock();
     let mut outcome = Err(Errno::ECHILD);
+    for tracee in task.group.tracees() {
+        if !is_selected(selector, &tracee.pid(), &tracee.group) {
+            continue;
+        }
+        if let Some(found) = look_at_tracee(&tree, task, &tracee, options) {
+            return Ok(Some(found));
+        }
+        outcome = Ok(None);
+    }
     for child in task.group.children(&tree) {
         if !is_eligible(task, &child, selector, options) {
             continue;
@@ -82,21 +91,80 @@ fn scan(
     outcome
 }
 
+fn is_selected(selector: &Selector, pid: &Arc<Pid>, process: &Arc<ThreadGroup>) -> bool {
+    match selector {
+        Selector::Any => true,
+        Selector::Process(wanted) => Arc::ptr_eq(pid, wanted),
+        Selector::Group(group) => process
+            .process_group()
+            .is_some_and(|own| Arc::ptr_eq(&own, group)),
+        Selector::Nobody => false,
+    }
+}
+
+/// What a tracer can wait for in a tracee: a stop, or the end of a task that
+/// is no process of its own.
+fn look_at_tracee(
+    tree: &Tree,
+    task: &Arc<Task>,
+    tracee: &Arc<Task>,
+    options: WaitOptions,
+) -> Option<Found> {
+    let keep = options.contains(WaitOptions::WNOWAIT);
+    {
+        let mut trace = tracee.trace.lock();
+        if let Some(stop) = &mut trace.stop
+            && !stop.reported
+        {
+            if !keep {
+                stop.reported = true;
+            }
+            let (code, kind) = (stop.code, stop.is_group_stop);
+            drop(trace);
+            let kind = if kind { CLD_STOPPED } else { CLD_TRAPPED };
+            return Some(Found {
+                pid: tracee.tid_in(&task.pid_ns()),
+                ..found(task, &tracee.group, w_stopcode(code), kind, code)
+            });
+        }
+    }
+    if !options.contains(WaitOptions::WEXITED) {
+        return None;
+    }
+    let status = if tracee.is_leader() {
+        let own = tracee
+            .group
+            .parent(tree)
+            .is_some_and(|parent| Arc::ptr_eq(&parent, &task.group));
+        // A child of its tracer is waited for as such.
+        tracee.group.exit_status().filter(|_| !own)?
+    } else {
+        let ended = *tracee.ended.lock();
+        ended.filter(|_| tracee.has_exited())?
+    };
+    let found = Found {
+        pid: tracee.tid_in(&task.pid_ns()),
+        ..found(
+            task,
+            &tracee.group,
+            status.wait_status(),
+            status.child_code(),
+            status.child_status(),
+        )
+    };
+    if !keep {
+        ptrace::lose_tracee(tree, tracee);
+    }
+    Some(found)
+}
+
 fn is_eligible(
     task: &Task,
     child: &Arc<ThreadGroup>,
     selector: &Selector,
     options: WaitOptions,
 ) -> bool {
-    let selected = match selector {
-        Selector::Any => true,
-        Selector::Process(pid) => Arc::ptr_eq(child.pid(), pid),
-        Selector::Group(group) => child
-            .process_group()
-            .is_some_and(|own| Arc::ptr_eq(&own, group)),
-        Selector::Nobody => false,
-    };
-    if !selected {
+    if !is_selected(selector, child.pid(), child) {
         return false;
     }
     if options.contains(WaitOptions::__WNOTHREAD) && child.links.lock().creator != task.tid() {
@@ -109,7 +177,7 @@ fn is_eligible(
 fn look(tree: &Tree, task: &Task, child: &Arc<ThreadGroup>, options: WaitOptions) -> Option<Found> {
     let keep = options.contains(WaitOptions::WNOWAIT);
     if let Some(status) = child.exit_status() {
-        if !options.contains(WaitOptions::WEXITED) {
+        if !options.contains(WaitOptions::WEXITED) || child.is_traced_by_other(&task.group) {
             return None;
         }
         let found = found(
@@ -126,6 +194,10 @@ fn look(tree: &Tree, task: &Task, child: &Arc<ThreadGroup>, options: WaitOptions
             exit::reap(tree, child);
         }
         return Some(found);
+    }
+    if child.is_traced_by(&task.group) {
+        // Its stops are a tracer's.
+        return None;
     }
     let mut signals = child.signals.lock();
     if options.contains(WaitOptions::WUNTRACED)

@@ -90,8 +90,8 @@ pub(crate) enum Verdict {
     Answer(u64),
     /// Skip the call; a signal is on its way.
     Signalled,
-    /// Ask the tracer.
-    Trace,
+    /// Ask the tracer, with this message.
+    Trace(u32),
 }
 
 impl Seccomp {
@@ -285,7 +285,7 @@ pub(crate) async fn check(ctx: &mut Ctx<'_>, number: u64, args: &[u64; 6]) -> Ve
             ctx.task.force_signal(info);
             Verdict::Signalled
         }
-        SECCOMP_RET_TRACE => Verdict::Trace,
+        SECCOMP_RET_TRACE => Verdict::Trace(message),
         SECCOMP_RET_USER_NOTIF => match &decisive.listener {
             Some(listener) => {
                 let listener = listener.clone();
