@@ -51,6 +51,12 @@ pub fn from_user_area(old: &Regs, new: &Regs, guest_end: u64) -> Result<Regs, Er
     if new.fs_base >= guest_end || new.gs_base >= guest_end {
         return Err(Errno::EIO);
     }
+    // Selectors must be of user rank; code and stack need one.
+    let selectors = [new.cs, new.ss, new.ds, new.es, new.fs, new.gs];
+    let is_bad = |selector: &u64| *selector != 0 && selector & 3 != 3;
+    if new.cs == 0 || new.ss == 0 || selectors.iter().any(is_bad) {
+        return Err(Errno::EIO);
+    }
     Ok(Regs {
         eflags: (old.eflags & !USER_FLAGS) | (new.eflags & USER_FLAGS),
         cs: USER_CS,
@@ -69,7 +75,11 @@ mod tests {
 
     #[test]
     fn words_are_where_debuggers_look() {
-        let mut regs = Regs::default();
+        let mut regs = Regs {
+            cs: USER_CS,
+            ss: USER_SS,
+            ..Regs::default()
+        };
         write_user_area(&mut regs, u64::MAX, 16 * 8, 0x1234).expect("rip");
         assert_eq!(regs.rip, 0x1234);
         assert_eq!(user_area(&regs, 16 * 8), Ok(0x1234));
@@ -82,9 +92,14 @@ mod tests {
         let mut regs = Regs {
             eflags: 0x202,
             cs: USER_CS,
+            ss: USER_SS,
             ..Regs::default()
         };
-        write_user_area(&mut regs, u64::MAX, 17 * 8, 0).expect("ignored");
+        assert_eq!(
+            write_user_area(&mut regs, u64::MAX, 17 * 8, 0x10),
+            Err(Errno::EIO)
+        );
+        write_user_area(&mut regs, u64::MAX, 17 * 8, 0x23).expect("ignored");
         assert_eq!(regs.cs, USER_CS);
         write_user_area(&mut regs, u64::MAX, 18 * 8, u64::MAX).expect("some of it");
         assert_eq!(regs.eflags & 0x3000, 0, "no i/o privilege");
