@@ -100,6 +100,16 @@ impl CommonOptions {
         }
     }
 
+    /// The send buffer if the guest has set it.
+    pub fn set_send_buffer(&self) -> Option<usize> {
+        (self.buffer_lock & 1 != 0).then_some(self.send_buffer)
+    }
+
+    /// The receive buffer if the guest has set it.
+    pub fn set_recv_buffer(&self) -> Option<usize> {
+        (self.buffer_lock & 2 != 0).then_some(self.recv_buffer)
+    }
+
     /// Whether a boolean option is on.
     pub fn is_on(&self, name: u32) -> bool {
         name < 128 && self.switches & (1 << name) != 0
@@ -155,6 +165,13 @@ impl SocketBase {
             pass_credentials: AtomicBool::new(self.passes_credentials()),
             ..Self::new(self.domain, self.kind, self.protocol, ino, self.owner)
         }
+    }
+
+    /// Sets the buffer sizes a kind of socket starts with.
+    pub fn set_buffers(&self, send: usize, recv: usize) {
+        let mut options = self.options.lock();
+        options.send_buffer = send;
+        options.recv_buffer = recv;
     }
 
     pub fn passes_credentials(&self) -> bool {

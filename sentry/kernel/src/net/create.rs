@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::AF_UNIX;
+use syscall_tables::abi::{AF_INET, AF_INET6, AF_PACKET, AF_UNIX};
 
 use super::Socket;
+use super::inet::{self, Family};
 use super::unix::{UnixKind, UnixSocket};
 use crate::ctx::Ctx;
+use crate::task::CapSet;
 
 /// A fresh socket of the caller.
 pub fn create(
@@ -24,6 +26,9 @@ pub fn create(
             let kind = UnixKind::from_raw(kind)?;
             Ok(UnixSocket::new(ctx.kernel, ctx.task, kind))
         }
+        AF_INET => inet::create(ctx, Family::V4, kind, protocol),
+        AF_INET6 => inet::create(ctx, Family::V6, kind, protocol),
+        AF_PACKET if !ctx.task.creds().has_own(CapSet::NET_RAW) => Err(Errno::EPERM),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

@@ -10,6 +10,8 @@
 //! | `interface.rs` | ioctls about interfaces |
 //! | `create.rs` | [`create`]: what `socket(2)` makes |
 //! | `unix/` | `AF_UNIX` |
+//! | `inet/` | `AF_INET`, `AF_INET6` |
+//! | `ring.rs` | helpers for byte rings |
 //!
 //! Locks: each socket has a lock for its state and one for its receive
 //! queue, taken in this order and never those of two sockets of a kind at
@@ -19,8 +21,10 @@ mod base;
 mod create;
 mod file;
 mod identity;
+pub mod inet;
 pub mod interface;
 mod namespace;
+mod ring;
 mod socket;
 pub mod unix;
 

@@ -9,8 +9,11 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use syscall_tables::Errno;
 
+use super::inet::PortTable;
+use super::inet::tcp::TcpSocket;
+use super::inet::udp::UdpSocket;
 use super::unix::UnixSocket;
-use crate::task::{Task, Uid};
+use crate::task::{CapSet, Task, Uid};
 use crate::vfs::File;
 
 /// The network side of the kernel.
@@ -139,6 +142,23 @@ pub struct NetNamespace {
     /// All unix sockets, for `/proc/net/unix`.
     unix: Mutex<HashMap<u64, Weak<UnixSocket>>>,
     next_autobind: AtomicU64,
+    pub tcp: PortTable<TcpSocket>,
+    pub udp: PortTable<UdpSocket>,
+    /// All TCP sockets, for `/proc/net/tcp`.
+    tcp_sockets: Mutex<HashMap<u64, Weak<TcpSocket>>>,
+}
+
+/// Ports below this are for `CAP_NET_BIND_SERVICE`
+/// (`/proc/sys/net/ipv4/ip_unprivileged_port_start`).
+const UNPRIVILEGED_PORTS: u16 = 1024;
+
+/// Whether `task` may have `port`; `EACCES` if not.
+pub fn may_bind(task: &Task, port: u16) -> Result<(), Errno> {
+    let reserved = (1..UNPRIVILEGED_PORTS).contains(&port);
+    if reserved && !task.creds().has_own(CapSet::NET_BIND_SERVICE) {
+        return Err(Errno::EACCES);
+    }
+    Ok(())
 }
 
 impl NetNamespace {
@@ -148,6 +168,9 @@ impl NetNamespace {
             names: Mutex::default(),
             unix: Mutex::default(),
             next_autobind: AtomicU64::new(id.wrapping_mul(0x9E37_79B9)),
+            tcp: PortTable::default(),
+            udp: PortTable::default(),
+            tcp_sockets: Mutex::default(),
         }
     }
 
@@ -192,6 +215,27 @@ impl NetNamespace {
 
     pub(super) fn remove_unix(&self, ino: u64) {
         self.unix.lock().remove(&ino);
+    }
+
+    pub(super) fn add_tcp(&self, socket: &Arc<TcpSocket>, ino: u64) {
+        self.tcp_sockets.lock().insert(ino, Arc::downgrade(socket));
+    }
+
+    pub(super) fn remove_tcp(&self, ino: u64) {
+        self.tcp_sockets.lock().remove(&ino);
+    }
+
+    /// All TCP sockets, oldest first.
+    pub fn tcp_sockets(&self) -> Vec<Arc<TcpSocket>> {
+        let mut sockets: Vec<(u64, Arc<TcpSocket>)> = {
+            let all = self.tcp_sockets.lock();
+            let live = all
+                .iter()
+                .filter_map(|(ino, tcp)| Some((*ino, tcp.upgrade()?)));
+            live.collect()
+        };
+        sockets.sort_by_key(|(ino, _)| *ino);
+        sockets.into_iter().map(|(_, socket)| socket).collect()
     }
 
     /// All unix sockets, oldest first.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::UnixSocket;
-use crate::net::{Net, Sender};
+use crate::net::{Net, Sender, ring};
 use crate::task::Uid;
 use crate::vfs::File;
 
@@ -120,21 +120,7 @@ impl ReceiveQueue {
     /// Copies up to `len` bytes from `skip` on.
     pub fn copy(&self, skip: usize, buf: &mut [u8], len: usize) -> usize {
         let len = len.min(buf.len());
-        let (first, second) = self.bytes.as_slices();
-        let (part, rest_skip) = match first.get(skip..) {
-            Some(part) => (part, 0),
-            None => (&[][..], skip - first.len()),
-        };
-        let split = part.len().min(len);
-        let (head, tail) = buf.split_at_mut(split);
-        head.copy_from_slice(part.get(..split).unwrap_or_default());
-        let rest = len - split;
-        let from = second.get(rest_skip..).unwrap_or_default();
-        let rest = rest.min(from.len());
-        if let (Some(to), Some(from)) = (tail.get_mut(..rest), from.get(..rest)) {
-            to.copy_from_slice(from);
-        }
-        split + rest
+        ring::copy_from(&self.bytes, skip, buf.get_mut(..len).unwrap_or_default())
     }
 
     /// Forgets the first bytes.
@@ -152,9 +138,7 @@ impl ReceiveQueue {
         if bytes.is_empty() {
             return;
         }
-        for byte in bytes.iter().rev() {
-            self.bytes.push_front(*byte);
-        }
+        ring::unread(&mut self.bytes, bytes);
         self.charged += bytes.len();
         match self.segments.front_mut() {
             Some(first) if first.files.is_none() => first.len += bytes.len(),
