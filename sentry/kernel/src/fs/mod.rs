@@ -2,6 +2,7 @@
 
 pub mod anon;
 pub mod anon_inode;
+pub mod cgroup;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;
@@ -13,6 +14,7 @@ pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod signalfd;
+pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;
 

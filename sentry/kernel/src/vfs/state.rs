@@ -107,6 +107,8 @@ impl Vfs {
             rename_lock: Mutex::new(()),
         };
         vfs.register_type("tmpfs", Box::new(crate::fs::tmpfs::mount));
+        vfs.register_type("sysfs", Box::new(crate::fs::sys::mount));
+        vfs.register_type("cgroup2", Box::new(crate::fs::cgroup::mount));
         vfs.register_type("proc", Box::new(crate::fs::proc::mount));
         vfs.register_type("devtmpfs", Box::new(crate::fs::dev::mount));
         crate::fs::dev::register(&vfs.devices);

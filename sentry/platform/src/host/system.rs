@@ -29,11 +29,24 @@ pub struct Load {
     pub processes: u16,
 }
 
+/// One cache of a CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuCache {
+    pub level: u32,
+    /// `Data`, `Instruction` or `Unified`.
+    pub kind: String,
+    pub size_bytes: u64,
+    pub line_bytes: u32,
+    pub ways: u32,
+    pub sets: u32,
+}
+
 /// What the sentry knows about its host.
 #[derive(Debug)]
 pub struct System {
     meminfo: Option<File>,
     cpuinfo: Vec<u8>,
+    caches: Vec<CpuCache>,
     cpu_count: usize,
 }
 
@@ -44,6 +57,7 @@ impl System {
         Self {
             meminfo: File::open("/proc/meminfo").ok(),
             cpuinfo: std::fs::read("/proc/cpuinfo").unwrap_or_default(),
+            caches: (0..8).map_while(read_cache).collect(),
             cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -56,6 +70,11 @@ impl System {
     /// The host's `/proc/cpuinfo` as it was at the start.
     pub fn cpuinfo(&self) -> &[u8] {
         &self.cpuinfo
+    }
+
+    /// Caches of the first CPU, as `/sys/devices/system/cpu` numbers them.
+    pub fn caches(&self) -> &[CpuCache] {
+        &self.caches
     }
 
     /// Memory now.
@@ -82,6 +101,25 @@ impl System {
             processes: info.procs,
         }
     }
+}
+
+fn read_cache(index: u32) -> Option<CpuCache> {
+    let read = |name: &str| {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}");
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let number = |name: &str| read(name)?.parse().ok();
+    let size = read("size")?;
+    let kibibytes: u64 = size.strip_suffix('K')?.parse().ok()?;
+    Some(CpuCache {
+        level: number("level")?,
+        kind: read("type")?,
+        size_bytes: kibibytes.checked_mul(1024)?,
+        line_bytes: number("coherency_line_size").unwrap_or(64),
+        ways: number("ways_of_associativity").unwrap_or(0),
+        sets: number("number_of_sets").unwrap_or(0),
+    })
 }
 
 fn sysinfo() -> Result<libc::sysinfo, Errno> {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `dir.rs` | [`Listing`], [`OpenDir`], [`StaticDir`] and its [`Builder`] |
 //! | `file.rs` | [`Source`], [`Knob`], [`TextFile`], [`OpenText`] |
+//! | `fs.rs` | [`KernFs`]: file systems that are one static tree |
 //! | `link.rs` | [`Link`]: symlinks, fixed or depending on who looks |
 //!
 //! Content is made when a file is read from its start and kept for the reads
@@ -15,6 +16,7 @@
 
 mod dir;
 mod file;
+mod fs;
 mod link;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,7 @@ use crate::vfs::{Attr, FileKind, SetAttr, Timestamp};
 
 pub use dir::{Builder, Listing, OpenDir, StaticDir};
 pub use file::{Knob, OpenText, Source, TextFile, Viewer, copy_from, fixed};
+pub use fs::KernFs;
 pub use link::Link;
 
 /// What the nodes of one instance share. The kernel is held weakly: its

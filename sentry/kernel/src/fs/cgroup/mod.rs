@@ -1,0 +1,200 @@
+//! The cgroup v2 view of a container: its own cgroup as the root, without
+//! children. Limits act on the host (see the design's section on resources);
+//! what the sentry knows of them shows here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use syscall_tables::Errno;
+
+use super::kernfs::{Builder, Instance, KernFs, Knob, Viewer};
+use crate::kernel::Kernel;
+use crate::task::Task;
+use crate::vfs::{FileSystem, MountRequest};
+
+/// `CGROUP2_SUPER_MAGIC`.
+const MAGIC: u64 = 0x6367_7270;
+
+/// Mounts cgroup2; its options have nothing to act on.
+pub fn mount(request: &MountRequest<'_>) -> Result<Arc<dyn FileSystem>, Errno> {
+    Ok(new(request.kernel.ok_or(Errno::ENODEV)?))
+}
+
+/// An instance of the view.
+pub fn new(kernel: &Arc<Kernel>) -> Arc<KernFs> {
+    let instance = Instance::new(kernel);
+    let mut root = Builder::root(&instance);
+    core_files(&mut root);
+    memory_files(&mut root, kernel);
+    cpu_files(&mut root, kernel);
+    pids_files(&mut root);
+    root.text("io.stat", "");
+    root.text("io.max", "");
+    Arc::new(KernFs {
+        type_name: "cgroup2",
+        magic: MAGIC,
+        instance,
+        root: root.build(),
+    })
+}
+
+/// Tasks of the container that the viewer belongs to, with their ids in its
+/// pid namespace.
+fn tasks(viewer: &Viewer) -> Vec<(i32, Arc<Task>)> {
+    let Some(own) = &viewer.task else {
+        return viewer.kernel.root_pid_ns.tasks();
+    };
+    let container = own.group.container.clone();
+    let mut tasks = own.pid_ns().tasks();
+    tasks.retain(|(_, task)| task.group.container == container && !task.has_exited());
+    tasks
+}
+
+fn lines(numbers: impl Iterator<Item = i32>) -> Vec<u8> {
+    let mut text = String::new();
+    for number in numbers {
+        text.push_str(&format!("{number}\n"));
+    }
+    text.into_bytes()
+}
+
+fn core_files(dir: &mut Builder) {
+    dir.text("cgroup.controllers", "cpuset cpu io memory pids\n");
+    dir.text("cgroup.subtree_control", "\n");
+    dir.text("cgroup.type", "domain\n");
+    dir.text("cgroup.events", "populated 1\nfrozen 0\n");
+    dir.text("cgroup.max.depth", "max\n");
+    dir.text("cgroup.max.descendants", "max\n");
+    dir.text("cgroup.stat", "nr_descendants 0\nnr_dying_descendants 0\n");
+    dir.text("cgroup.freeze", "0\n");
+    let procs = |viewer: &Viewer| {
+        let tasks = tasks(viewer).into_iter();
+        let leaders = tasks.filter(|(_, task)| task.is_leader());
+        Ok(lines(leaders.map(|(id, _)| id)))
+    };
+    let threads = |viewer: &Viewer| Ok(lines(tasks(viewer).into_iter().map(|(id, _)| id)));
+    // All processes are here already: to move one here changes nothing.
+    let join = |viewer: &Viewer, data: &[u8]| {
+        let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+        let id: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+        let known = id == 0 || tasks(viewer).iter().any(|(known, _)| *known == id);
+        if known { Ok(()) } else { Err(Errno::ESRCH) }
+    };
+    let knob = Knob {
+        read: procs,
+        write: join,
+    };
+    dir.file("cgroup.procs", 0o644, knob);
+    let knob = Knob {
+        read: threads,
+        write: join,
+    };
+    dir.file("cgroup.threads", 0o644, knob);
+}
+
+/// The memory limit, if the sandbox has less than its host.
+fn memory_limit(kernel: &Kernel) -> String {
+    let host = kernel.host.memory().total;
+    if kernel.memory_bytes < host {
+        kernel.memory_bytes.to_string()
+    } else {
+        "max".to_owned()
+    }
+}
+
+fn memory_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
+    dir.text("memory.max", format!("{}\n", memory_limit(kernel)));
+    dir.text("memory.high", "max\n");
+    dir.text("memory.low", "0\n");
+    dir.text("memory.min", "0\n");
+    dir.text("memory.oom.group", "0\n");
+    dir.text("memory.swap.current", "0\n");
+    dir.text("memory.swap.max", "0\n");
+    dir.text("memory.swap.high", "max\n");
+    dir.text("memory.swap.events", "high 0\nmax 0\nfail 0\n");
+    dir.text(
+        "memory.events",
+        "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n",
+    );
+    let peak = Arc::new(AtomicU64::new(0));
+    let known = peak.clone();
+    dir.file("memory.current", 0o444, move |viewer: &Viewer| {
+        let used = viewer.kernel.memory_used_bytes();
+        known.fetch_max(used, Ordering::Relaxed);
+        Ok(format!("{used}\n").into_bytes())
+    });
+    // The peak of what has been looked at.
+    dir.file("memory.peak", 0o444, move |viewer: &Viewer| {
+        let used = viewer.kernel.memory_used_bytes();
+        let before = peak.fetch_max(used, Ordering::Relaxed);
+        Ok(format!("{}\n", before.max(used)).into_bytes())
+    });
+    dir.file("memory.stat", 0o444, |viewer: &Viewer| {
+        let used = viewer.kernel.memory_used_bytes();
+        let zero = [
+            "file",
+            "kernel",
+            "kernel_stack",
+            "pagetables",
+            "sock",
+            "shmem",
+            "file_mapped",
+            "file_dirty",
+            "file_writeback",
+            "inactive_anon",
+            "inactive_file",
+            "active_file",
+            "unevictable",
+            "slab_reclaimable",
+            "slab_unreclaimable",
+            "slab",
+            "pgfault",
+            "pgmajfault",
+        ];
+        let mut text = format!("anon {used}\nactive_anon {used}\n");
+        for name in zero {
+            text.push_str(&format!("{name} 0\n"));
+        }
+        Ok(text.into_bytes())
+    });
+}
+
+fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
+    dir.text("cpu.max", "max 100000\n");
+    dir.text("cpu.max.burst", "0\n");
+    dir.text("cpu.weight", "100\n");
+    dir.text("cpu.weight.nice", "0\n");
+    dir.text("cpu.idle", "0\n");
+    dir.file("cpu.stat", 0o444, |viewer: &Viewer| {
+        let mut user = 0;
+        for (_, task) in tasks(viewer) {
+            if task.is_leader() {
+                let time = task.group.usage().user + task.group.children_usage().user;
+                user += time.as_micros();
+            }
+        }
+        Ok(format!(
+            "usage_usec {user}\nuser_usec {user}\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\n\
+             throttled_usec 0\n"
+        )
+        .into_bytes())
+    });
+    let last = kernel.cpus.saturating_sub(1);
+    let all = if last == 0 {
+        "0\n".to_owned()
+    } else {
+        format!("0-{last}\n")
+    };
+    dir.text("cpuset.cpus", "\n");
+    dir.text("cpuset.cpus.effective", all);
+    dir.text("cpuset.mems", "\n");
+    dir.text("cpuset.mems.effective", "0\n");
+}
+
+fn pids_files(dir: &mut Builder) {
+    dir.text("pids.max", "max\n");
+    dir.text("pids.events", "max 0\n");
+    dir.file("pids.current", 0o444, |viewer: &Viewer| {
+        Ok(format!("{}\n", tasks(viewer).len()).into_bytes())
+    });
+}
