@@ -19,7 +19,7 @@ use crate::cli::Global;
 use crate::console::{self, Forwarder, RawTerminal};
 use crate::control::{self, Client, Reply, Request};
 use crate::plan::ContainerPlan;
-use crate::state::{Entry, Record, Status, Store, process_is, start_time};
+use crate::state::{Entry, Record, Status, process_is, start_time};
 use crate::sys::{PidNamespace, spawn};
 use crate::{gofer_process, time};
 
@@ -39,7 +39,6 @@ pub enum Foreground {
 pub struct Created {
     entry: Entry,
     pub record: Record,
-    store: Store,
 }
 
 /// Creates a container, ready to start.
@@ -83,10 +82,34 @@ pub fn run(
     });
     match outcome {
         Ok((id, status)) => {
-            Created::open(global, &id)?.delete()?;
+            // Somebody else may have deleted it meanwhile.
+            if let Ok(container) = Created::open(global, &id) {
+                container.delete()?;
+            }
             status
         }
         Err(err) => Err(err),
+    }
+}
+
+/// Deletes containers whose id begins with `prefix`, whose sandbox has ended
+/// and whom no command is working on: what commands that were killed left.
+pub fn sweep(global: &Global, prefix: &str) {
+    let store = global.store();
+    for id in store.ids().unwrap_or_default() {
+        if !id.starts_with(prefix) {
+            continue;
+        }
+        let Some(entry) = store.try_open(&id) else {
+            continue;
+        };
+        // What can't be read or removed now is for the next sweep.
+        if let Ok(record) = entry.load()
+            && record.status == Status::Stopped
+        {
+            let left = Created { entry, record };
+            let _ = left.delete();
+        }
     }
 }
 
@@ -198,11 +221,7 @@ fn create_with(
     let Some(entry) = undo.entry.take() else {
         bail!("the state entry is gone");
     };
-    Ok(Created {
-        entry,
-        record,
-        store,
-    })
+    Ok(Created { entry, record })
 }
 
 impl Created {
@@ -211,11 +230,7 @@ impl Created {
         let store = global.store();
         let entry = store.open(id)?;
         let record = entry.load()?;
-        Ok(Self {
-            entry,
-            record,
-            store,
-        })
+        Ok(Self { entry, record })
     }
 
     pub fn pid(&self) -> i32 {
@@ -265,7 +280,6 @@ impl Created {
         let record = &self.record;
         end_process(record.pid, record.pid_start_time)?;
         end_process(record.gofer_pid, record.gofer_start_time)?;
-        let _ = &self.store;
         self.entry.remove()
     }
 }

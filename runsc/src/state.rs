@@ -97,6 +97,14 @@ impl Store {
         self.lock(dir)
     }
 
+    /// As [`Self::open`], unless a command is working on the container.
+    pub fn try_open(&self, id: &str) -> Option<Entry> {
+        let dir = self.root.join(id);
+        let file = File::options().write(true).open(dir.join("lock")).ok()?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
+        Some(Entry { dir, _lock: lock })
+    }
+
     fn lock(&self, dir: PathBuf) -> Result<Entry> {
         let path = dir.join("lock");
         let file = File::options()

@@ -12,6 +12,9 @@ use crate::launch::{self, Foreground};
 use crate::oci;
 use crate::plan::{CapabilityPlan, ContainerPlan, Overlay, ProcessPlan, RootPlan};
 
+/// What ids of these containers begin with.
+const ID_PREFIX: &str = "do-";
+
 #[derive(Args)]
 pub struct Do {
     /// Directory that becomes the root, read-only below the overlay.
@@ -59,7 +62,11 @@ impl Do {
             .and_then(|name| name.into_string().ok());
         let groups = nix::unistd::getgroups().unwrap_or_default();
         let plan = ContainerPlan {
-            id: format!("do-{}-{}", std::process::id(), crate::time::nanos_of_day()),
+            id: format!(
+                "{ID_PREFIX}{}-{}",
+                std::process::id(),
+                crate::time::nanos_of_day()
+            ),
             bundle: PathBuf::from("/"),
             process: ProcessPlan {
                 args: self.args,
@@ -91,6 +98,7 @@ impl Do {
             readonly_paths: Vec::new(),
             annotations: Default::default(),
         };
+        launch::sweep(global, ID_PREFIX);
         launch::run(global, plan, Foreground::EndOnKill, |_| Ok(()))
     }
 }
