@@ -67,9 +67,11 @@ fn root_superblock(
 ) -> Result<Arc<Superblock>, Errno> {
     let vfs = &kernel.vfs;
     let lower = GoferFs::attach(vfs, connection, 0, CachePolicy::ROOTFS, "none")?;
+    // A read-only root gets a layer of its own as well: the mount points that
+    // it lacks are made there and not on the host.
     match plan.root.overlay {
-        Overlay::None => Ok(vfs.superblock(lower)),
-        Overlay::Memory => {
+        Overlay::None if !plan.root.readonly => Ok(vfs.superblock(lower)),
+        Overlay::None | Overlay::Memory => {
             let layers = vec![(lower.root(), lower as Arc<dyn FileSystem>)];
             let overlay = OverlayFs::in_memory(vfs, layers, &TmpFsOptions::default())?;
             Ok(vfs.superblock(overlay))
