@@ -236,3 +236,18 @@ fn the_stub_region_and_odd_ranges_are_refused() {
         }
     }
 }
+
+#[test]
+fn resident_size_grows_with_what_is_touched() {
+    let platform = platform();
+    let space = load(&*platform, nothing());
+    let before = space.resident_bytes();
+    let range = 0x1000_0000..0x1100_0000;
+    block_on(space.apply(&[anonymous(range.clone(), RW)])).expect("map");
+    assert!(space.resident_bytes() < before + (1 << 20));
+    block_on(space.write(range.start, &vec![1; 16 << 20])).expect("write");
+    let after = space.resident_bytes();
+    assert!(after >= before + (12 << 20), "{before} {after}");
+    space.kill();
+    assert!(space.resident_bytes() <= after);
+}

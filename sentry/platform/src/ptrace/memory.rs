@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use syscall_tables::Errno;
 
-use super::stub::{GUEST_RANGE, MESSAGE, PAGE, STUB_BASE, STUB_END};
+use super::stub::{GUEST_RANGE, MESSAGE, PAGE, SCRATCH, STUB_BASE, STUB_END};
 use super::tracee::Tracee;
 use super::zygote::SOCKET_FD;
 use super::{Process, Shared};
@@ -134,6 +134,25 @@ pub(super) fn apply(
         result.map_err(|errno| MemError { index, errno })?;
     }
     Ok(())
+}
+
+/// The most memory that the process of `tracee` has had resident, in bytes;
+/// 0 if it is dead. The host tells how much it is now through /proc alone,
+/// which the sentry can't open.
+pub(super) fn peak_resident_bytes(tracee: &mut Tracee, process: &Process) -> u64 {
+    let _scratch = process.frame.lock();
+    let usage = SCRATCH + PAGE;
+    let who = u64::from(libc::RUSAGE_SELF.cast_unsigned());
+    let mut kibibytes = [0; 8];
+    // Behind two `struct timeval` comes `ru_maxrss`.
+    let answered = tracee
+        .call(libc::SYS_getrusage, [who, usage, 0, 0, 0, 0])
+        .is_ok_and(|_| read_raw(tracee.pid, usage + 32, &mut kibibytes).is_ok());
+    if !answered {
+        return 0;
+    }
+    // Other threads of the guest may have written there: it is their number.
+    u64::from_ne_bytes(kibibytes).min(GUEST_RANGE.end >> 10) << 10
 }
 
 fn map_file(

@@ -7,7 +7,8 @@ use syscall_tables::Errno;
 use super::Process;
 use super::memory;
 use super::thread::Thread;
-use super::tracer::Vectors;
+use super::tracer::{Vectors, with_own_tracee};
+use crate::executor::block_on;
 use crate::traits::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
 
 pub(super) struct Space {
@@ -69,8 +70,16 @@ impl AddressSpace for Space {
     }
 
     fn resident_bytes(&self) -> u64 {
-        // The host tells it through /proc alone, which the sentry can't open.
-        0
+        let process = &self.process;
+        let own = with_own_tracee(process, |tracee| {
+            memory::peak_resident_bytes(tracee, process)
+        });
+        own.unwrap_or_else(|| {
+            // The control thread waits for nobody, so this takes microseconds.
+            let asked = process
+                .with_leader(|process, leader| Ok(memory::peak_resident_bytes(leader, process)));
+            block_on(asked).unwrap_or(0)
+        })
     }
 
     fn kill(&self) {

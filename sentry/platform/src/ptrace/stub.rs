@@ -40,7 +40,7 @@ pub(super) const STUB_END: u64 = SCRATCH + SCRATCH_LEN;
 pub(super) const FRAME_TOP: u64 = STUB_END - 256;
 
 /// Host calls of a stub; the seccomp filter allows no other.
-pub(super) const STUB_CALLS: [libc::c_long; 12] = [
+pub(super) const STUB_CALLS: [libc::c_long; 13] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -51,6 +51,7 @@ pub(super) const STUB_CALLS: [libc::c_long; 12] = [
     libc::SYS_close_range,
     libc::SYS_pause,
     libc::SYS_prctl,
+    libc::SYS_getrusage,
     libc::SYS_exit,
     libc::SYS_restart_syscall,
 ];

@@ -360,6 +360,20 @@ impl Guest {
     }
 }
 
+/// Calls `job` if this thread traces a guest of `process`, which is stopped.
+pub(super) fn with_own_tracee<T>(
+    process: &Arc<Process>,
+    job: impl FnOnce(&mut Tracee) -> T,
+) -> Option<T> {
+    let tracee = OWN.with_borrow(|own| {
+        own.as_ref()
+            .filter(|(guest, _)| Arc::ptr_eq(&guest.process, process))
+            .map(|(_, tracee)| tracee.clone())
+    })?;
+    let mut tracee = tracee.try_borrow_mut().ok()?;
+    Some(job(&mut tracee))
+}
+
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         run_woken(|| waker.wake());
