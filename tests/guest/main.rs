@@ -12,6 +12,7 @@ mod driver;
 mod exec;
 mod futex;
 mod helpers;
+mod hostile;
 mod io;
 mod ipc;
 mod locks;
@@ -47,7 +48,7 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("creds", creds::CASES),
     ("proc", proc::CASES),
     ("seccomp", seccomp::CASES),
-    ("ptrace", ptrace::CASES),
+    ("ptrace", ptrace::CASES), ("hostile", hostile::CASES),
 ];
 
 fn main() {
