@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{AF_INET, AF_INET6, AF_PACKET, AF_UNIX};
+use syscall_tables::abi::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX};
 
 use super::Socket;
 use super::inet::{self, Family};
+use super::netlink;
 use super::unix::{UnixKind, UnixSocket};
 use crate::ctx::Ctx;
 use crate::task::CapSet;
@@ -28,6 +29,7 @@ pub fn create(
         }
         AF_INET => inet::create(ctx, Family::V4, kind, protocol),
         AF_INET6 => inet::create(ctx, Family::V6, kind, protocol),
+        AF_NETLINK => netlink::create(ctx, kind, protocol),
         AF_PACKET if !ctx.task.creds().has_own(CapSet::NET_RAW) => Err(Errno::EPERM),
         _ => Err(Errno::EAFNOSUPPORT),
     }

@@ -11,6 +11,7 @@
 //! | `create.rs` | [`create`]: what `socket(2)` makes |
 //! | `unix/` | `AF_UNIX` |
 //! | `inet/` | `AF_INET`, `AF_INET6` |
+//! | `netlink/` | `AF_NETLINK` |
 //! | `ring.rs` | helpers for byte rings |
 //!
 //! Locks: each socket has a lock for its state and one for its receive
@@ -24,6 +25,7 @@ mod identity;
 pub mod inet;
 pub mod interface;
 mod namespace;
+pub mod netlink;
 mod ring;
 mod socket;
 pub mod unix;

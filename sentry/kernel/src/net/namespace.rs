@@ -2,7 +2,7 @@
 //!
 //! Locks: leaves; nothing else is taken while they are held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -144,6 +144,8 @@ pub struct NetNamespace {
     next_autobind: AtomicU64,
     pub tcp: PortTable<TcpSocket>,
     pub udp: PortTable<UdpSocket>,
+    /// Port ids of netlink sockets, by protocol.
+    netlink: Mutex<HashSet<(u32, u32)>>,
     /// All TCP sockets, for `/proc/net/tcp`.
     tcp_sockets: Mutex<HashMap<u64, Weak<TcpSocket>>>,
 }
@@ -170,6 +172,7 @@ impl NetNamespace {
             next_autobind: AtomicU64::new(id.wrapping_mul(0x9E37_79B9)),
             tcp: PortTable::default(),
             udp: PortTable::default(),
+            netlink: Mutex::default(),
             tcp_sockets: Mutex::default(),
         }
     }
@@ -215,6 +218,34 @@ impl NetNamespace {
 
     pub(super) fn remove_unix(&self, ino: u64) {
         self.unix.lock().remove(&ino);
+    }
+
+    /// Takes a netlink port id: `wanted`, or else `process`, or else one that
+    /// no process has; `EADDRINUSE` if `wanted` is taken.
+    pub fn take_netlink_port(
+        &self,
+        protocol: u32,
+        wanted: u32,
+        process: u32,
+    ) -> Result<u32, Errno> {
+        let mut ports = self.netlink.lock();
+        if wanted != 0 {
+            return if ports.insert((protocol, wanted)) {
+                Ok(wanted)
+            } else {
+                Err(Errno::EADDRINUSE)
+            };
+        }
+        // As Linux does, negative numbers once the process id is taken.
+        let others = (0x8000_0000..u32::MAX).rev();
+        let mut free = std::iter::once(process).chain(others);
+        free.find(|port| ports.insert((protocol, *port)))
+            .ok_or(Errno::EADDRINUSE)
+    }
+
+    /// Gives a netlink port id back.
+    pub fn release_netlink_port(&self, protocol: u32, port: u32) {
+        self.netlink.lock().remove(&(protocol, port));
     }
 
     pub(super) fn add_tcp(&self, socket: &Arc<TcpSocket>, ino: u64) {
