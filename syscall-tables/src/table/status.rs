@@ -90,7 +90,7 @@ pub(super) static STATUS: [(u32, Status); COUNT] = [
     (nr::MSGSND, FULL),
     (nr::MSGRCV, FULL),
     (nr::MSGCTL, FULL),
-    (nr::FCNTL, Partial("no leases, no F_NOTIFY, no SIGIO for files")),
+    (nr::FCNTL, Partial("no leases, no F_NOTIFY")),
     (nr::FLOCK, FULL),
     (nr::FSYNC, FULL),
     (nr::FDATASYNC, FULL),

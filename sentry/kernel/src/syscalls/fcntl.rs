@@ -18,8 +18,7 @@ use crate::fs::pipe::PipeEnd;
 use crate::fs::tmpfs::TmpInode;
 use crate::task::CapSet;
 use crate::user::{Args, UserPtr};
-use crate::vfs::perm;
-use crate::vfs::{Fd, FdFlags, File, FileKind, FileOwner, OpenMode, StatusFlags};
+use crate::vfs::{Fd, FdFlags, File, FileKind, OpenMode, StatusFlags, async_io, perm};
 
 pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let fd = Fd(args.i32(0));
@@ -44,18 +43,18 @@ pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         _ => {}
     }
     match command {
-        F_SETFL => set_status(ctx, &file, args.u32(2)),
+        F_SETFL => set_status(ctx, &file, fd, args.u32(2)),
         F_GETLK => get_lock(ctx, &file, arg, LockOwnerKind::Process).await,
         F_OFD_GETLK => get_lock(ctx, &file, arg, LockOwnerKind::File).await,
         F_SETLK => set_lock(ctx, &file, arg, LockOwnerKind::Process, false).await,
         F_SETLKW => set_lock(ctx, &file, arg, LockOwnerKind::Process, true).await,
         F_OFD_SETLK => set_lock(ctx, &file, arg, LockOwnerKind::File, false).await,
         F_OFD_SETLKW => set_lock(ctx, &file, arg, LockOwnerKind::File, true).await,
-        F_SETOWN => set_owner(&file, args.i32(2)),
+        F_SETOWN => set_owner(ctx, &file, args.i32(2)),
         F_GETOWN => Ok(get_owner(&file)),
         F_SETOWN_EX => set_owner_ex(ctx, &file, args.ptr(2)).await,
         F_GETOWN_EX => {
-            let owner = *file.owner.lock();
+            let owner = file.async_io.lock().owner();
             let value = FOwnerEx {
                 owner_type: owner.kind.unsigned_abs(),
                 pid: owner.id,
@@ -68,10 +67,12 @@ pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             if number != 0 && Signal::from_raw(number).is_none() {
                 return Err(Errno::EINVAL);
             }
-            file.owner.lock().signal = number;
+            file.async_io.lock().set_signal(number);
             Ok(0)
         }
-        F_GETSIG => Ok(u64::from(file.owner.lock().signal.unsigned_abs())),
+        F_GETSIG => Ok(u64::from(
+            file.async_io.lock().owner().signal.unsigned_abs(),
+        )),
         F_GETPIPE_SZ => Ok(pipe(&file)?.pipe.capacity() as u64),
         F_SETPIPE_SZ => {
             let wanted = usize::try_from(args.i32(2)).map_err(|_| Errno::EINVAL)?;
@@ -123,7 +124,7 @@ fn get_status(file: &File) -> u32 {
     status.bits() | access
 }
 
-fn set_status(ctx: &Ctx<'_>, file: &File, flags: u32) -> SysResult {
+fn set_status(ctx: &Ctx<'_>, file: &Arc<File>, fd: Fd, flags: u32) -> SysResult {
     let settable = StatusFlags::APPEND
         | StatusFlags::NONBLOCK
         | StatusFlags::ASYNC
@@ -135,21 +136,28 @@ fn set_status(ctx: &Ctx<'_>, file: &File, flags: u32) -> SysResult {
         perm::check_owner(&file.attr()?, &ctx.task.creds())?;
     }
     file.set_status((now - settable) | wanted);
+    note_async(ctx, file, fd, now);
     Ok(0)
 }
 
-fn set_owner(file: &File, who: i32) -> SysResult {
-    let mut owner = file.owner.lock();
-    *owner = FileOwner {
-        kind: if who < 0 { F_OWNER_PGRP } else { F_OWNER_PID }.cast_signed(),
-        id: who.checked_abs().ok_or(Errno::EINVAL)?,
-        signal: owner.signal,
-    };
+/// Acts on a change of `O_ASYNC` since `before`.
+fn note_async(ctx: &Ctx<'_>, file: &Arc<File>, fd: Fd, before: StatusFlags) {
+    let on = file.status().contains(StatusFlags::ASYNC);
+    if on != before.contains(StatusFlags::ASYNC) {
+        async_io::update(ctx.kernel, file, fd.0, on);
+    }
+}
+
+fn set_owner(ctx: &Ctx<'_>, file: &File, who: i32) -> SysResult {
+    let kind = if who < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
+    let id = who.checked_abs().ok_or(Errno::EINVAL)?;
+    let mut state = file.async_io.lock();
+    state.set_owner(ctx.task, kind.cast_signed(), id)?;
     Ok(0)
 }
 
 fn get_owner(file: &File) -> u64 {
-    let owner = *file.owner.lock();
+    let owner = file.async_io.lock().owner();
     let id = i64::from(owner.id);
     if owner.kind == F_OWNER_PGRP.cast_signed() {
         return (-id).cast_unsigned();
@@ -162,9 +170,8 @@ async fn set_owner_ex(ctx: &mut Ctx<'_>, file: &File, ptr: UserPtr<FOwnerEx>) ->
     if ![F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP].contains(&value.owner_type) {
         return Err(Errno::EINVAL);
     }
-    let mut owner = file.owner.lock();
-    owner.kind = value.owner_type.cast_signed();
-    owner.id = value.pid;
+    let mut state = file.async_io.lock();
+    state.set_owner(ctx.task, value.owner_type.cast_signed(), value.pid)?;
     Ok(0)
 }
 
@@ -196,8 +203,8 @@ pub async fn ioctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     match command {
         FIOCLEX => files.set_flags(fd, FdFlags::CLOEXEC)?,
         FIONCLEX => files.set_flags(fd, FdFlags::empty())?,
-        FIONBIO => toggle(ctx, &file, arg, StatusFlags::NONBLOCK).await?,
-        FIOASYNC => toggle(ctx, &file, arg, StatusFlags::ASYNC).await?,
+        FIONBIO => toggle(ctx, &file, fd, arg, StatusFlags::NONBLOCK).await?,
+        FIOASYNC => toggle(ctx, &file, fd, arg, StatusFlags::ASYNC).await?,
         FIOQSIZE => {
             let attr = file.attr()?;
             match attr.kind {
@@ -225,10 +232,18 @@ pub async fn ioctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     Ok(0)
 }
 
-async fn toggle(ctx: &mut Ctx<'_>, file: &File, arg: u64, flag: StatusFlags) -> Result<(), Errno> {
+async fn toggle(
+    ctx: &mut Ctx<'_>,
+    file: &Arc<File>,
+    fd: Fd,
+    arg: u64,
+    flag: StatusFlags,
+) -> Result<(), Errno> {
     let on = ctx.read(UserPtr::<i32>::new(arg)).await? != 0;
-    let mut status = file.status();
+    let before = file.status();
+    let mut status = before;
     status.set(flag, on);
     file.set_status(status);
+    note_async(ctx, file, fd, before);
     Ok(())
 }

@@ -525,6 +525,9 @@ pub async fn lseek(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if !file.ops.is_seekable() {
         return Err(Errno::ESPIPE);
     }
+    if file.ops.stays_at_start() {
+        return Ok(0);
+    }
     let mut position = file.position.lock();
     let base = match whence {
         SEEK_SET => 0,

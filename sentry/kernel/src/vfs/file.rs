@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
+use super::async_io::AsyncIo;
 use super::locks::{InodeKey, LockManager, LockOwner};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
@@ -149,6 +150,11 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
+    /// Whether `lseek` answers 0 whatever is asked (`/dev/null`).
+    fn stays_at_start(&self) -> bool {
+        false
+    }
+
     /// End of the file for `SEEK_END`.
     fn end_position(&self, _file: &File) -> Result<u64, Errno> {
         Err(Errno::ESPIPE)
@@ -253,8 +259,8 @@ pub struct File {
     pub mode: OpenMode,
     status: AtomicU32,
     pub position: Mutex<u64>,
-    /// `F_SETOWN`/`F_SETSIG` state, raw: signal and owner.
-    pub owner: Mutex<FileOwner>,
+    /// `O_ASYNC` state.
+    pub async_io: Mutex<AsyncIo>,
     /// Where this description has held locks.
     locks: OnceLock<Arc<LockManager>>,
 }
@@ -282,7 +288,7 @@ impl File {
             mode,
             status: AtomicU32::new(status.bits()),
             position: Mutex::new(0),
-            owner: Mutex::default(),
+            async_io: Mutex::default(),
             locks: OnceLock::new(),
         })
     }

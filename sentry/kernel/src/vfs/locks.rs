@@ -264,12 +264,12 @@ impl InodeLocks {
         self.records.is_empty() && self.whole.is_empty()
     }
 
+    /// The first in the file of those that stand against `wanted`.
     fn conflict(&self, wanted: &RecordLock) -> Option<RecordLock> {
-        let mut held = self.records.iter();
-        held.find(|lock| {
+        let held = self.records.iter().filter(|lock| {
             lock.owner != wanted.owner && lock.overlaps(wanted) && lock.kind.conflicts(wanted.kind)
-        })
-        .copied()
+        });
+        held.min_by_key(|lock| lock.first).copied()
     }
 
     /// Removes the owner's locks in the range, splitting those that reach

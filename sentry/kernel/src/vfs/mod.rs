@@ -16,6 +16,7 @@
 //! | `device.rs`, `fifo.rs` | what device nodes and FIFOs open |
 //! | `locks.rs` | `flock` and record locks |
 //! | `notify.rs` | watches of inodes (inotify) |
+//! | `async_io.rs` | `O_ASYNC` signals |
 //! | `buffers.rs` | pooled kernel buffers |
 //! | `state.rs` | [`Vfs`]: what all tasks share of this |
 //!
@@ -28,6 +29,7 @@
 //! Locks, outermost first: mount lock, rename lock, a directory's `dir_lock`,
 //! locks of file systems; see `dentry.rs` for those of dentries.
 
+pub mod async_io;
 pub mod buffers;
 mod dentry;
 pub mod device;

@@ -72,6 +72,10 @@ impl FileOps for Device {
         true
     }
 
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn end_position(&self, _file: &File) -> Result<u64, Errno> {
         Ok(0)
     }
