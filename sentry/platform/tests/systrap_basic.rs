@@ -366,6 +366,57 @@ fn memory_operations_do_what_they_say() {
 }
 
 #[test]
+fn a_batch_stops_at_the_first_failure_and_leaves_nothing_behind() {
+    let platform = platform();
+    let (space, mut thread) = load(&platform, counting_calls());
+    assert_eq!(run(&mut *thread), Trap::Syscall);
+    let file = tempfile();
+    let directory = std::fs::File::open("/").expect("a directory");
+    let map = |index: u64, fd| MemOp::MapFile {
+        range: HOLE + index * PAGE..HOLE + (index + 1) * PAGE,
+        protection: Protection::READ,
+        sharing: Sharing::Private,
+        fd,
+        offset: 0,
+    };
+    let mut ops: Vec<_> = (0..20).map(|index| map(index, file.as_fd())).collect();
+    ops.insert(
+        5,
+        MemOp::MapAnonymous {
+            range: HOLE + 30 * PAGE..HOLE + 31 * PAGE,
+            protection: RW,
+        },
+    );
+    let mut byte = [0];
+    block_on(space.apply(&ops)).expect("mapped");
+    copy_in(&mut *thread, HOLE + 19 * PAGE, &mut byte).expect("mapped");
+    assert_eq!(byte, [1]);
+
+    let unmap = MemOp::Unmap {
+        range: HOLE..HOLE + 31 * PAGE,
+    };
+    block_on(space.apply(&[unmap])).expect("unmapped");
+    // A directory can't be mapped.
+    ops[12] = map(11, directory.as_fd());
+    for round in 0..2 {
+        let result = if round == 0 {
+            block_on(space.apply(&ops))
+        } else {
+            block_on(thread.apply(&ops))
+        };
+        let error = result.expect_err("refused");
+        assert_eq!((error.index, error.errno), (12, Errno::ENODEV));
+        copy_in(&mut *thread, HOLE + 10 * PAGE, &mut byte).expect("mapped");
+        let fault = Err(CopyFault { copied: 0 });
+        assert_eq!(copy_in(&mut *thread, HOLE + 12 * PAGE, &mut byte), fault);
+        // Descriptors are in step again.
+        block_on(space.apply(&[map(25, file.as_fd())])).expect("mapped");
+        copy_in(&mut *thread, HOLE + 25 * PAGE, &mut byte).expect("mapped");
+        assert_eq!(byte, [1]);
+    }
+}
+
+#[test]
 fn ranges_outside_the_guest_are_refused() {
     let platform = platform();
     let (space, mut thread) = load(&platform, counting_calls());

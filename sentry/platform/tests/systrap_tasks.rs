@@ -216,6 +216,28 @@ fn threads_given_up_in_guest_code_come_to_rest() {
     });
 }
 
+#[test]
+fn cpu_time_is_that_of_the_thread() {
+    let platform = platform();
+    let (_space, mut busy) = load(&platform, endless());
+    let mut idle = block_on(busy.clone_thread()).expect("thread");
+    idle.handle().interrupt();
+    assert_eq!(run(&mut *idle), Trap::Interrupted);
+    let handle = busy.handle();
+    let interrupter = std::thread::spawn(move || {
+        let before = handle.cpu_time();
+        std::thread::sleep(Duration::from_millis(200));
+        let after = handle.cpu_time();
+        handle.interrupt();
+        (before, after)
+    });
+    assert_eq!(run(&mut *busy), Trap::Interrupted);
+    let (before, after) = interrupter.join().expect("no panic");
+    assert!(after > before, "{before:?} to {after:?}");
+    let (busy, idle) = (busy.handle().cpu_time(), idle.handle().cpu_time());
+    assert!(idle < busy / 4, "{idle:?} of {busy:?}");
+}
+
 /// More than one host call can wait for.
 #[test]
 fn many_running_stubs_are_waited_for() {

@@ -5,7 +5,7 @@
 //! stub writes `OP_WAIT` with the same generation. Any other value is a breach
 //! and costs the stub its life.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -47,6 +47,9 @@ pub(super) struct ThreadCore {
     interrupt: AtomicBool,
     /// It was told to run guest code and has not trapped since.
     running: AtomicBool,
+    /// Since when, in TSC ticks, 0 if it does not run; and for how long before.
+    started: AtomicU64,
+    ran: AtomicU64,
     /// It has not answered a command for so long that its task waits.
     late: AtomicBool,
     /// How often it has handed over.
@@ -92,6 +95,16 @@ impl ThreadCore {
     }
 
     pub(super) fn set_running(&self, running: bool) {
+        let now = ticks();
+        if running {
+            self.started.store(now, Ordering::Relaxed);
+            self.stub.run_time.start(now);
+        } else {
+            let start = self.started.swap(0, Ordering::Relaxed);
+            self.stub.run_time.stop(start, now);
+            self.ran
+                .fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+        }
         self.running.store(running, Ordering::SeqCst);
         if !running {
             let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
@@ -122,7 +135,13 @@ impl ThreadHandle for ThreadCore {
     }
 
     fn cpu_time(&self) -> Duration {
-        self.stub.cpu_time()
+        let now = ticks();
+        let open = match self.started.load(Ordering::Relaxed) {
+            0 => 0,
+            start => now.saturating_sub(start),
+        };
+        let own = self.ran.load(Ordering::Relaxed).saturating_add(open);
+        self.stub.cpu_time(own, now)
     }
 }
 
@@ -150,6 +169,8 @@ impl Turn {
             cell,
             interrupt: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            started: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
             late: AtomicBool::new(false),
             answers: AtomicU32::new(0),
             reported: AtomicBool::new(false),
@@ -260,11 +281,19 @@ impl Drop for Turn {
             // The owner gave it up in the middle of guest code: it stops, and
             // is dealt with when the stub looks for threads the next time.
             self.core.interrupt();
+            let start = self.core.started.swap(0, Ordering::Relaxed);
+            stub.run_time.stop(start, ticks());
             stub.abandon(self.parked());
         } else {
             stub.abandon(self.parked());
         }
     }
+}
+
+/// The time stamp counter.
+fn ticks() -> u64 {
+    // SAFETY: every x86-64 CPU has the instruction.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// A state word.

@@ -28,6 +28,10 @@ use crate::futex::{self, Scope};
 /// How often the sentry looks for the end of a batch before it waits.
 const SPINS: u32 = 300;
 
+/// Calls in one batch.
+pub(super) const MAX_CALLS: usize = 128;
+const _: () = assert!(MAX_CALLS as u64 <= l::MAX_OPS);
+
 /// One host call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostCall {

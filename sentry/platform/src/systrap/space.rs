@@ -1,11 +1,11 @@
 //! Guest address spaces: a stub process and what the control thread does in it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
 use syscall_tables::Errno;
 
-use super::control::HostCall;
+use super::control::{HostCall, MAX_CALLS};
 use super::layout as l;
 use super::memop::{self, Plan};
 use super::stub::{Stub, no_process};
@@ -16,6 +16,33 @@ use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
 pub(super) struct SystrapSpace {
     me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
+}
+
+/// Operations that the control thread carries out in one go.
+#[derive(Default)]
+struct Batch<'a> {
+    calls: Vec<HostCall>,
+    /// For each call the index of its operation.
+    owners: Vec<usize>,
+    /// In the order in which the calls receive them.
+    fds: Vec<BorrowedFd<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Descriptors on their way at once: the host bounds the queue.
+    const MAX_FDS: usize = 8;
+
+    fn is_full(&self) -> bool {
+        self.fds.len() >= Self::MAX_FDS || self.calls.len() + 4 > MAX_CALLS
+    }
+
+    fn add(&mut self, owner: usize, plan: Plan<'a>) {
+        self.calls.extend_from_slice(plan.calls());
+        self.owners.resize(self.calls.len(), owner);
+        if let Plan::Control { fd, .. } = plan {
+            self.fds.extend(fd);
+        }
+    }
 }
 
 /// Which way bytes go through the transfer window.
@@ -33,36 +60,60 @@ impl SystrapSpace {
         })
     }
 
-    /// One operation, by the control thread.
-    pub(super) async fn apply_one(&self, plan: &Plan<'_>) -> Result<(), Errno> {
-        let control = self.stub.control.lock().await.map_err(no_process)?;
-        let calls = plan.calls();
-        if let Plan::Control { fd: Some(fd), .. } = plan {
-            self.stub.control.send_fds(&[fd.as_fd()])?;
-        }
-        let results = control.run(calls).await.map_err(no_process)?;
-        for (call, result) in calls.iter().zip(&results) {
-            if let (false, Err(err)) = (call.ignore_error, result) {
-                if matches!(plan, Plan::Control { fd: Some(_), .. }) {
-                    // The batch has stopped before the descriptor was closed.
-                    control
-                        .run(&[HostCall::close_received()])
-                        .await
-                        .map_err(no_process)?;
+    /// Operations by the control thread, as few batches as possible.
+    pub(super) async fn apply_all(&self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
+        let mut batch = Batch::default();
+        for (index, op) in ops.iter().enumerate() {
+            let plan = memop::plan(op, self.stub.machine.memory_calls);
+            let invalid = plan.as_ref().err().copied();
+            if invalid.is_some() || batch.is_full() {
+                self.run_batch(&mut batch).await?;
+            }
+            match (plan, invalid) {
+                (Ok(plan), _) => batch.add(index, plan),
+                (_, invalid) => {
+                    let errno = invalid.unwrap_or(Errno::EINVAL);
+                    return Err(MemError { index, errno });
                 }
-                return Err(*err);
             }
         }
-        Ok(())
+        self.run_batch(&mut batch).await
     }
 
-    async fn apply_all(&self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
-        for (index, op) in ops.iter().enumerate() {
-            let failed = |errno| MemError { index, errno };
-            let plan = memop::plan(op, self.stub.machine.memory_calls).map_err(failed)?;
-            self.apply_one(&plan).await.map_err(failed)?;
+    async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
+        let Batch { calls, owners, fds } = std::mem::take(batch);
+        let Some(&first) = owners.first() else {
+            return Ok(());
+        };
+        let failed = |index: usize, errno| MemError { index, errno };
+        let gone = |dead| failed(first, no_process(dead));
+        let control = self.stub.control.lock().await.map_err(gone)?;
+        for fd in &fds {
+            self.stub
+                .control
+                .send_fds(&[fd.as_fd()])
+                .map_err(|errno| failed(first, errno))?;
         }
-        Ok(())
+        let results = control.run(&calls).await.map_err(gone)?;
+        let failure = calls.iter().zip(&owners).zip(&results).find_map(
+            |((call, owner), result)| match result {
+                Err(errno) if !call.ignore_error => Some(failed(*owner, *errno)),
+                _ => None,
+            },
+        );
+        let Some(failure) = failure else {
+            return Ok(());
+        };
+        // It has stopped with a descriptor open and others on their way, at
+        // most all of them.
+        let rest: Vec<_> = std::iter::once(HostCall::close_received())
+            .chain(
+                fds.iter()
+                    .flat_map(|_| [HostCall::receive_fds(), HostCall::close_received()]),
+            )
+            .collect();
+        control.run(&rest).await.map_err(gone)?;
+        Err(failure)
     }
 
     /// Moves up to a window of bytes; how many went.

@@ -103,6 +103,42 @@ pub(super) struct Stub {
     pid: i32,
     pidfd: Arc<OwnedFd>,
     threads: Mutex<Threads>,
+    pub(super) run_time: RunTime,
+}
+
+/// How long all app threads together have had the word, in TSC ticks.
+///
+/// The host tells another process only the CPU time of a stub as a whole. It
+/// is divided among the threads by the time they were to run guest code.
+#[derive(Default)]
+pub(super) struct RunTime {
+    past: AtomicU64,
+    /// Number and sum of starts of those that run now; sums wrap.
+    running: AtomicU64,
+    starts: AtomicU64,
+}
+
+impl RunTime {
+    pub(super) fn start(&self, now: u64) {
+        self.starts.fetch_add(now, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stop(&self, start: u64, now: u64) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.starts.fetch_sub(start, Ordering::Relaxed);
+        self.past
+            .fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+    }
+
+    fn total(&self, now: u64) -> u64 {
+        let running = self.running.load(Ordering::Relaxed);
+        let starts = self.starts.load(Ordering::Relaxed);
+        let open = running.wrapping_mul(now).wrapping_sub(starts);
+        // A thread that starts or stops meanwhile may leave nonsense here.
+        let open = if open.cast_signed() < 0 { 0 } else { open };
+        self.past.load(Ordering::Relaxed).saturating_add(open)
+    }
 }
 
 impl Stub {
@@ -124,6 +160,7 @@ impl Stub {
                 next_slot: first_slot,
                 ..Threads::default()
             }),
+            run_time: RunTime::default(),
         });
         machine
             .reaper
@@ -154,13 +191,16 @@ impl Stub {
         }
     }
 
-    /// CPU time of the whole process.
-    pub(super) fn cpu_time(&self) -> Duration {
+    /// CPU time of a thread that was to run for `own` ticks up to `now`.
+    pub(super) fn cpu_time(&self, own: u64, now: u64) -> Duration {
         use nix::time::ClockId;
         use nix::unistd::Pid;
-        ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid))
+        let process = ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid))
             .and_then(ClockId::now)
-            .map_or(Duration::ZERO, Duration::from)
+            .map_or(Duration::ZERO, Duration::from);
+        let total = self.run_time.total(now).max(own).max(1);
+        let share = process.as_nanos() * u128::from(own) / u128::from(total);
+        Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
     /// A copy of this process, with one app thread that waits for orders.

@@ -377,16 +377,31 @@ impl SystrapThread {
     }
 
     async fn apply_all(&mut self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
-        for (index, op) in ops.iter().enumerate() {
-            let failed = |errno| MemError { index, errno };
-            let memory = self.space.stub.machine.memory_calls;
-            let plan = memop::plan(op, memory).map_err(failed)?;
-            match &plan {
-                Plan::App(call) => {
-                    self.app_call(call).await.map_err(failed)?;
-                }
-                Plan::Control { .. } => self.space.apply_one(&plan).await.map_err(failed)?,
+        let memory = self.space.stub.machine.memory_calls;
+        let mut index = 0;
+        while let Some(op) = ops.get(index) {
+            let plan = memop::plan(op, memory).map_err(|errno| MemError { index, errno })?;
+            if let Plan::App(call) = plan {
+                self.app_call(&call)
+                    .await
+                    .map_err(|errno| MemError { index, errno })?;
+                index += 1;
+                continue;
             }
+            // Up to the next one that this thread can do itself.
+            let rest = ops.get(index..).unwrap_or_default();
+            let len = rest
+                .iter()
+                .take_while(|op| !matches!(memop::plan(op, memory), Ok(Plan::App(_))))
+                .count();
+            self.space
+                .apply_all(rest.get(..len).unwrap_or_default())
+                .await
+                .map_err(|failed| MemError {
+                    index: index + failed.index,
+                    errno: failed.errno,
+                })?;
+            index += len;
         }
         Ok(())
     }
