@@ -142,6 +142,7 @@ async fn prepare(
         &process.creds,
         stack_limit,
         0,
+        exec::ReachedBy::Path,
     )
     .await?;
     let other = |what| move |errno| SandboxError::Other { what, errno };

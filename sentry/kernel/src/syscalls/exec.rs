@@ -7,9 +7,9 @@ use syscall_tables::abi::RLIMIT_STACK;
 
 use crate::ctx::{Ctx, SysResult};
 use crate::loader::Arguments;
-use crate::task::exec;
+use crate::task::exec::{self, ReachedBy};
 use crate::user::Args;
-use crate::vfs::{File, Start, WalkFlags, open};
+use crate::vfs::{Fd, FdFlags, File, Start, WalkFlags, open};
 
 /// `AT_FDCWD`, `AT_SYMLINK_NOFOLLOW`, `AT_EMPTY_PATH`.
 const AT_FDCWD: i32 = -100;
@@ -24,6 +24,11 @@ pub async fn execve(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 pub async fn execveat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let [path, argv, envp] = [args.raw(1), args.raw(2), args.raw(3)];
     Box::pin(run(ctx, args.i32(0), path, argv, envp, args.u32(4))).await
+}
+
+fn closes(ctx: &Ctx<'_>, fd: i32) -> bool {
+    let found = ctx.task.files().get_with_flags(Fd(fd));
+    found.is_ok_and(|(_, flags)| flags.contains(FdFlags::CLOEXEC))
 }
 
 async fn run(
@@ -43,7 +48,13 @@ async fn run(
     walk.set(WalkFlags::EMPTY_PATH, flags & AT_EMPTY_PATH != 0);
     let start = Start::from_dirfd(dirfd);
     let file = open::open_exec(ctx.kernel, ctx.task, start, &path, walk)?;
-    let filename = if dirfd == AT_FDCWD || path.starts_with(b"/") {
+    let by_path = dirfd == AT_FDCWD || path.starts_with(b"/");
+    let by = if !by_path && closes(ctx, dirfd) {
+        ReachedBy::ClosingFd
+    } else {
+        ReachedBy::Path
+    };
+    let filename = if by_path {
         path
     } else if path.is_empty() {
         format!("/dev/fd/{dirfd}").into_bytes()
@@ -58,6 +69,6 @@ async fn run(
     let open_exec = move |path: &[u8]| -> Result<Arc<File>, Errno> {
         open::open_exec(&kernel, &task, Start::Cwd, path, WalkFlags::FOLLOW)
     };
-    exec::execve(ctx, &open_exec, file, arguments).await?;
+    exec::execve(ctx, &open_exec, file, arguments, by).await?;
     Ok(0)
 }

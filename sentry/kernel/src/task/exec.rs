@@ -26,6 +26,15 @@ const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
 const EFLAGS: u64 = 0x202;
 
+/// How the file was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReachedBy {
+    Path,
+    /// By a descriptor that `execve` closes: an interpreter could not open
+    /// it.
+    ClosingFd,
+}
+
 /// A program in a fresh address space, with a thread to run it.
 pub(crate) struct Program {
     pub loaded: Loaded,
@@ -42,6 +51,7 @@ pub(crate) async fn load(
     creds: &Creds,
     stack_limit: u64,
     personality: u32,
+    by: ReachedBy,
 ) -> Result<Program, LoadError> {
     let failed = |what: &'static str| {
         move |errno| LoadError {
@@ -51,6 +61,11 @@ pub(crate) async fn load(
     };
     let guest = kernel.platform.guest_range();
     let image = Image::open(open_exec, file, arguments, stack_limit, &guest)?;
+    if image.is_script && by == ReachedBy::ClosingFd {
+        return Err(failed("script behind a descriptor that closes")(
+            Errno::ENOENT,
+        ));
+    }
     let file = image.file.clone();
     let creds = ExecCreds::new(creds, &file).map_err(failed("attributes of the program"))?;
     let new = &creds.creds;
@@ -98,6 +113,7 @@ pub async fn execve(
     open_exec: &OpenExec<'_>,
     file: Arc<File>,
     arguments: Arguments,
+    by: ReachedBy,
 ) -> Result<(), Errno> {
     let task = ctx.task.clone();
     let program = load(
@@ -108,6 +124,7 @@ pub async fn execve(
         &task.creds(),
         task.group.limit(RLIMIT_STACK),
         task.personality.load(Ordering::Relaxed),
+        by,
     )
     .await?;
     let old_pid = task.pid();

@@ -44,7 +44,7 @@ pub(super) async fn stop(ctx: &mut Ctx<'_>, stop: TraceStop, until: Until) -> Op
     };
     task.set_trace_stopped(true);
     tell_tracer(&task, &tracer, &stop);
-    let resume = loop {
+    let mut resume = loop {
         match next_wake(&task, until).await {
             Wake::Resume(resume) => break Some(resume),
             Wake::Killed => break None,
@@ -53,7 +53,12 @@ pub(super) async fn stop(ctx: &mut Ctx<'_>, stop: TraceStop, until: Until) -> Op
     };
     {
         let mut trace = task.trace.lock();
-        trace.stop = None;
+        let stop = trace.stop.take();
+        if let Some(resume) = &mut resume {
+            // A signal that the tracer has seen is its to deliver; with the
+            // tracer dead it is lost.
+            resume.keep_signal &= stop.is_some_and(|stop| !stop.reported);
+        }
         trace.resume = None;
         if trace.vector.take().is_some() {
             task.trace_answers.notify(Events::READABLE);

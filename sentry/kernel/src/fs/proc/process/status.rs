@@ -132,10 +132,11 @@ fn identity(query: &Query<'_>, out: &mut String) -> Result<(), Errno> {
     }
     let tgid = group.id_in(&ns);
     let parent = group.parent_id_in(&ns);
+    let tracer = task.tracer().map_or(0, |tracer| tracer.tid_in(&ns));
     let _ = write!(
         out,
         "\nUmask:\t{umask:04o}\nState:\t{}\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{}\nPPid:\t{parent}\n\
-         TracerPid:\t0\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{fd_slots}\n\
+         TracerPid:\t{tracer}\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{fd_slots}\n\
          Groups:\t{groups}\n",
         state_name(task.run_state()),
         query.subject.pid.number_in(&ns),
