@@ -10,6 +10,7 @@ pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
 pub mod kernfs;
+pub mod mqueue;
 pub mod overlay;
 pub mod pipe;
 pub mod proc;

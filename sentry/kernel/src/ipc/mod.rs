@@ -12,7 +12,9 @@
 //! | `shm.rs` | shared memory segments |
 //! | `sem.rs` | semaphore sets with undo |
 //! | `msg.rs` | message queues |
+//! | `mqueue.rs` | POSIX message queues; their file system is `fs/mqueue.rs` |
 
+pub mod mqueue;
 pub mod msg;
 mod namespace;
 mod perm;

@@ -4,10 +4,12 @@ use std::sync::{Arc, Weak};
 
 use syscall_tables::abi::{MSGMNI, SEMMNI, SHMMNI};
 
+use super::mqueue::Queues;
 use super::msg::MsgQueue;
 use super::registry::{Limits, Registry};
 use super::sem::SemSet;
 use super::shm::Segment;
+use crate::kernel::Kernel;
 use crate::task::{ThreadGroup, UserNamespace};
 
 /// Objects that tasks of one namespace share.
@@ -17,6 +19,7 @@ pub struct IpcNamespace {
     pub shm: Registry<Segment>,
     pub sem: Registry<SemSet>,
     pub msg: Registry<MsgQueue>,
+    pub queues: Queues,
     pub(super) this: Weak<Self>,
 }
 
@@ -27,13 +30,14 @@ const fn limits(objects: u64) -> Limits {
 }
 
 impl IpcNamespace {
-    pub fn new(id: u64, user_ns: Arc<UserNamespace>) -> Arc<Self> {
+    pub fn new(kernel: &Kernel, user_ns: Arc<UserNamespace>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            id,
+            id: kernel.new_namespace_id(),
             user_ns,
             shm: Registry::new(limits(SHMMNI)),
             sem: Registry::new(limits(SEMMNI)),
             msg: Registry::new(limits(MSGMNI)),
+            queues: Queues::new(kernel.vfs.next_dev()),
             this: this.clone(),
         })
     }

@@ -74,6 +74,9 @@ pub enum FaultOutcome {
     Signal { code: i32 },
 }
 
+/// Stack that counts as used, whatever has been touched of the reserve.
+const STACK_IN_USE: u64 = 132 << 10;
+
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const SIGSEGV: i32 = 11;
@@ -297,6 +300,29 @@ impl MemoryManager {
         true
     }
 
+    /// Gives back the part of the main stack's reserve that a lower
+    /// `RLIMIT_STACK` forbids, as far as it lies well below the stack pointer
+    /// and so is not in use.
+    pub async fn shrink_stack(&self, via: &mut Via<'_>, limit: u64, pointer: u64) {
+        let _changes = self.lock_changes().await;
+        let unused = {
+            let state = self.state();
+            let Some(vma) = state.tree.find(pointer) else {
+                return;
+            };
+            if !vma.flags.contains(VmaFlags::GROWSDOWN) {
+                return;
+            }
+            let kept = page_floor(vma.end.saturating_sub(limit))
+                .min(page_floor(pointer.saturating_sub(STACK_IN_USE)));
+            vma.start..kept
+        };
+        if !unused.is_empty() {
+            // What can't be given back stays, and nothing else is wrong.
+            let _ = self.unmap_locked(via, unused).await;
+        }
+    }
+
     /// Copies the address space with the thread that forks: the host copies
     /// pages, this copies the tree. Nothing changes in between.
     pub async fn fork(
@@ -391,7 +417,20 @@ impl MemoryManager {
         data: u64,
         replaced: u64,
     ) -> Result<(), Errno> {
-        let total = state.tree.total_bytes().saturating_sub(replaced);
+        if limits.address_space == u64::MAX && (data == 0 || limits.data == u64::MAX) {
+            return Ok(());
+        }
+        // The reserve of the stack would count only once it is used.
+        let stack = state
+            .tree
+            .find(state.layout.stack_start)
+            .filter(|vma| vma.flags.contains(VmaFlags::GROWSDOWN));
+        let reserve = stack.map_or(0, |vma| vma.len_bytes().saturating_sub(STACK_IN_USE));
+        let total = state
+            .tree
+            .total_bytes()
+            .saturating_sub(replaced)
+            .saturating_sub(reserve);
         if total.saturating_add(added) > limits.address_space {
             return Err(Errno::ENOMEM);
         }

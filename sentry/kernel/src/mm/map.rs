@@ -162,7 +162,7 @@ impl MemoryManager {
         if hint == 0 {
             return None;
         }
-        let addr = page_ceil(hint)?.max(self.guest.start.max(MIN_ADDR));
+        let addr = page_floor(hint).max(self.guest.start.max(MIN_ADDR));
         let end = addr.checked_add(len)?;
         let is_free = end <= self.guest.end
             && state.tree.is_free(addr..end)

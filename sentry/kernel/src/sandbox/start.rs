@@ -59,10 +59,11 @@ pub(super) async fn create(
         pid_for_children: pid_ns.clone(),
         net_id: kernel.new_namespace_id(),
         cgroup_id: kernel.new_namespace_id(),
-        ipc: IpcNamespace::new(kernel.new_namespace_id(), user_ns),
+        ipc: IpcNamespace::new(kernel, user_ns),
     });
     for mount in config.root.mounts() {
         mount.fs.bind_pid_namespace(&pid_ns);
+        mount.fs.bind_ipc_namespace(&namespaces.ipc);
     }
     let place = Place {
         id: config.id.as_str().into(),

@@ -61,7 +61,7 @@ pub async fn futex(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     };
     let command = op & FUTEX_CMD_MASK;
     let clock = if op & FUTEX_CLOCK_REALTIME != 0 {
-        if !matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_LOCK_PI2) {
+        if !matches!(command, FUTEX_WAIT_BITSET | FUTEX_LOCK_PI2) {
             return Err(Errno::ENOSYS);
         }
         ClockKind::Realtime

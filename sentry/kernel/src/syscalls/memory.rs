@@ -130,7 +130,8 @@ pub async fn mmap(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         MapFlags::MAP_PRIVATE => false,
         MapFlags::MAP_SHARED => true,
         MapFlags::MAP_SHARED_VALIDATE if !anonymous => {
-            if flags.contains(MapFlags::MAP_SYNC) || MapFlags::from_bits(flags.bits()).is_none() {
+            let options = MapFlags::from_bits(flags.bits() & !MapFlags::TYPE);
+            if flags.contains(MapFlags::MAP_SYNC) || options.is_none() {
                 return Err(Errno::EOPNOTSUPP);
             }
             true

@@ -19,6 +19,7 @@ mod memory;
 mod memory_advice;
 mod misc;
 mod mount;
+mod mqueue;
 mod msg;
 mod namespace;
 mod open;
@@ -292,6 +293,12 @@ handlers! {
     MBIND => memory_advice::mbind,
     SET_MEMPOLICY => memory_advice::set_mempolicy,
     GET_MEMPOLICY => memory_advice::get_mempolicy,
+    MQ_OPEN => mqueue::mq_open,
+    MQ_UNLINK => mqueue::mq_unlink,
+    MQ_TIMEDSEND => mqueue::mq_timedsend,
+    MQ_TIMEDRECEIVE => mqueue::mq_timedreceive,
+    MQ_NOTIFY => mqueue::mq_notify,
+    MQ_GETSETATTR => mqueue::mq_getsetattr,
     WAITID => wait::waitid,
     IOPRIO_SET => sched::ioprio_set,
     IOPRIO_GET => sched::ioprio_get,

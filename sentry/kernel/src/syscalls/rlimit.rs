@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    RLIMIT_CPU, RLIMIT_NOFILE, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, Rlimit, Tms, USER_HZ,
+    RLIMIT_CPU, RLIMIT_NOFILE, RLIMIT_STACK, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, Rlimit,
+    Tms, USER_HZ,
 };
 
 use super::wait::rusage;
 use crate::ctx::{Ctx, SysResult};
+use crate::mm::Via;
 use crate::task::{CapSet, Creds, ThreadGroup};
 use crate::user::Args;
 
@@ -43,6 +45,16 @@ fn change(
     Ok(())
 }
 
+/// The stack's whole reserve is mapped: what a lower limit forbids goes.
+async fn shrink_stack(ctx: &mut Ctx<'_>, resource: u32, new: Rlimit) {
+    if resource == RLIMIT_STACK {
+        let pointer = ctx.regs().rsp;
+        let mm = ctx.task.mm();
+        let mut via = Via::Thread(ctx.thread.as_mut());
+        mm.shrink_stack(&mut via, new.rlim_cur, pointer).await;
+    }
+}
+
 pub async fn getrlimit(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let limits = ctx.task.group.limits();
     let limit = limits.get(args.u32(0)).ok_or(Errno::EINVAL)?;
@@ -54,6 +66,7 @@ pub async fn setrlimit(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let new = ctx.read(args.ptr::<Rlimit>(1)).await?;
     let creds = ctx.task.creds();
     change(&ctx.task.group, &creds, args.u32(0), new)?;
+    shrink_stack(ctx, args.u32(0), new).await;
     Ok(0)
 }
 
@@ -76,6 +89,9 @@ pub async fn prlimit64(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let old = group.limits().get(args.u32(1)).ok_or(Errno::EINVAL)?;
     if let Some(new) = new {
         change(&group, &creds, args.u32(1), new)?;
+        if Arc::ptr_eq(&group, &ctx.task.group) {
+            shrink_stack(ctx, args.u32(1), new).await;
+        }
     }
     if let Some(ptr) = args.ptr(3).non_null() {
         ctx.write(ptr, &old).await?;

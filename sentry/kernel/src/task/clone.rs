@@ -207,7 +207,7 @@ pub(crate) fn new_namespaces(
         )?;
     }
     if flags.contains(CloneFlags::CLONE_NEWIPC) {
-        new.ipc = IpcNamespace::new(kernel.new_namespace_id(), creds.user_ns.clone());
+        new.ipc = IpcNamespace::new(kernel, creds.user_ns.clone());
     }
     if flags.contains(CloneFlags::CLONE_NEWCGROUP) {
         new.cgroup_id = kernel.new_namespace_id();

@@ -12,6 +12,7 @@ use bitflags::bitflags;
 use syscall_tables::Errno;
 
 use super::{Attr, FileKind, FileOps, FsStat, Owner, SetAttr};
+use crate::ipc::IpcNamespace;
 use crate::task::{Creds, PidNamespace, Task};
 
 /// A shared inode.
@@ -69,6 +70,9 @@ pub trait FileSystem: Send + Sync {
     /// Tells a file system that a container is to start with whose processes
     /// it shows (`proc` mounted before there are any).
     fn bind_pid_namespace(&self, _ns: &Arc<PidNamespace>) {}
+
+    /// The same for file systems that show an IPC namespace (`mqueue`).
+    fn bind_ipc_namespace(&self, _ns: &Arc<IpcNamespace>) {}
 
     /// Whether the dentry cache may keep names without asking again. Where it
     /// is false each use of a cached name calls [`Inode::lookup_revalidate`].

@@ -114,6 +114,7 @@ impl Vfs {
         crate::fs::dev::register(&vfs.devices);
         crate::fs::devpts::register(&vfs.devices);
         vfs.register_type("devpts", Box::new(crate::fs::devpts::mount));
+        vfs.register_type("mqueue", Box::new(crate::fs::mqueue::mount));
         vfs.register_type("overlay", Box::new(crate::fs::overlay::mount));
         vfs
     }
