@@ -350,6 +350,12 @@ pub fn default_mounts() -> Vec<MountPlan> {
         ),
         mount("/dev/mqueue", MountKind::Mqueue, locked, ""),
         mount("/sys", MountKind::Sysfs, locked | libc::MS_RDONLY, ""),
+        mount(
+            "/sys/fs/cgroup",
+            MountKind::Cgroup,
+            locked | libc::MS_RDONLY,
+            "",
+        ),
     ]
 }
 

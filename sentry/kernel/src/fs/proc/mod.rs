@@ -6,7 +6,7 @@
 //! | `process/` | `/proc/PID` and `/proc/PID/task/TID` |
 //! | `system/` | files about the system as a whole |
 //! | `sysctl.rs` | `/proc/sys` |
-//! | `net.rs` | `/proc/net` |
+//! | `net.rs`, `sockets.rs` | `/proc/net` |
 //!
 //! An instance shows one pid namespace: that of who mounted it, or of the
 //! container it was mounted for before that had processes.
@@ -14,6 +14,7 @@
 mod net;
 mod process;
 mod root;
+mod sockets;
 mod sysctl;
 mod system;
 

@@ -1,14 +1,15 @@
-//! `/proc/net`: the loopback interface, and tables of sockets.
+//! `/proc/net`: the loopback interface and, from `sockets.rs`, tables of
+//! sockets. Each shows the network namespace of who reads it.
 
 use std::sync::Arc;
 
 use crate::fs::kernfs::{Builder, Instance, StaticDir};
 
-const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n";
-const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-const UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops             \n";
-const UDP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
-const UNIX: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+pub(super) const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n";
+pub(super) const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+pub(super) const UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops             \n";
+pub(super) const UDP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
+pub(super) const UNIX: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
 const DEV: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n";
 const ROUTE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT                                                       \n";
 const ARP: &str =
@@ -17,7 +18,6 @@ const IF_INET6: &str = "00000000000000000000000000000001 01 80 10 80       lo\n"
 const IPV6_ROUTE: &str = "00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000002 00000000 80200001       lo\n";
 const SNMP: &str = "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates OutTransmits\nIp: 2 64 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nIcmp: InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos InEchoReps InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutRateLimitGlobal OutRateLimitHost OutDestUnreachs OutTimeExcds OutParmProbs OutSrcQuenchs OutRedirects OutEchos OutEchoReps OutTimestamps OutTimestampReps OutAddrMasks OutAddrMaskReps\nIcmp: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nTcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 0 0 0 0 0 0 0 0 0 0 0\nUdp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\nUdp: 0 0 0 0 0 0 0 0 0\n";
 const NETSTAT: &str = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 0 0\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 0 0\n";
-const SOCKSTAT: &str = "sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n";
 const NETLINK: &str =
     "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
 const PACKET: &str = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
@@ -28,17 +28,12 @@ pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
     let ino = instance.next_ino();
     let mut dir = Builder::with_ino(instance, ino, ino);
     let texts = [
-        ("tcp", TCP),
-        ("tcp6", TCP6),
-        ("udp", UDP),
-        ("udp6", UDP6),
         ("udplite", UDP),
         ("udplite6", UDP6),
         ("raw", UDP),
         ("raw6", UDP6),
         ("icmp", UDP),
         ("icmp6", UDP6),
-        ("unix", UNIX),
         ("dev", DEV),
         ("route", ROUTE),
         ("arp", ARP),
@@ -47,11 +42,6 @@ pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
         ("snmp", SNMP),
         ("snmp6", ""),
         ("netstat", NETSTAT),
-        ("sockstat", SOCKSTAT),
-        (
-            "sockstat6",
-            "TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n",
-        ),
         ("netlink", NETLINK),
         ("packet", PACKET),
         ("protocols", PROTOCOLS),
@@ -68,6 +58,7 @@ pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
             "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n",
         ),
     ];
+    super::sockets::fill(&mut dir);
     for (name, content) in texts {
         dir.text(name, content);
     }
