@@ -117,6 +117,70 @@ fn guest_calls_are_never_executed() {
     }
 }
 
+#[test]
+fn stub_code_gives_a_guest_nothing() {
+    use std::os::unix::fs::FileExt;
+    let platform = platform();
+    let mut thread = start(&*platform, counting_calls());
+    assert_eq!(run(&mut thread), Trap::Syscall);
+    let stub = platform.guest_range().end;
+    let mut code = [0; 4096];
+    let read = common::children().into_iter().any(|pid| {
+        std::fs::File::open(format!("/proc/{pid}/mem"))
+            .is_ok_and(|memory| memory.read_exact_at(&mut code, stub).is_ok())
+    });
+    assert!(read, "some stub can be read");
+    let sites: Vec<u64> = code
+        .windows(2)
+        .zip(0..)
+        .filter_map(|(bytes, offset)| (bytes == [0x0f, 0x05]).then_some(stub + offset))
+        .collect();
+    assert!(sites.len() >= 4, "{sites:x?}");
+    // Every call instruction there, with calls that a stub makes and others.
+    for site in sites {
+        for number in [
+            9_u64, 10, 11, 25, 28, 34, 47, 56, 57, 59, 60, 157, 231, 257, 317, 436,
+        ] {
+            let regs = thread.regs_mut();
+            regs.rip = site;
+            regs.rax = number;
+            [regs.rdi, regs.rsi, regs.rdx] = [0x4000_0000, 0x1000, 7];
+            assert_eq!(run(&mut thread), Trap::Syscall, "call {number} at {site:x}");
+            assert_eq!(thread.regs().orig_rax, number);
+        }
+    }
+    // Any byte of it: nothing but traps, and the guest stays whole. Should
+    // it spin there, an interrupt ends that.
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let interrupter = std::thread::spawn({
+        let (handle, done) = (thread.handle(), done.clone());
+        move || {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(20));
+                handle.interrupt();
+            }
+        }
+    });
+    for offset in 0..4096 {
+        *thread.regs_mut() = syscall_tables::abi::Regs {
+            rip: stub + offset,
+            rdi: DATA,
+            rax: 60,
+            rsp: common::STACK_TOP - 64,
+            ..Default::default()
+        };
+        for _ in 0..4 {
+            let trap = run(&mut thread);
+            assert_ne!(trap, Trap::Killed, "from offset {offset:x}");
+            if trap != Trap::Syscall {
+                break;
+            }
+        }
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    interrupter.join().expect("no panic");
+}
+
 code!(
     faults,
     "mov rax, [0x10]", // 8 bytes
