@@ -290,5 +290,9 @@ fn open_exec(
     creds: &Creds,
     path: &[u8],
 ) -> Result<Arc<File>, Errno> {
-    open::exec_file(resolve(kernel, fs, creds, path, WalkFlags::empty())?, creds)
+    open::exec_file(
+        &kernel.vfs,
+        resolve(kernel, fs, creds, path, WalkFlags::empty())?,
+        creds,
+    )
 }

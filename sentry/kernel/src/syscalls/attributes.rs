@@ -317,6 +317,7 @@ pub async fn truncate(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let creds = ctx.task.creds();
     perm::check_path(&path, &creds, Access::WRITE)?;
     check_size(ctx, size)?;
+    let _claim = ctx.kernel.vfs.claims.write(inode)?;
     let changes = SetAttr {
         size_bytes: Some(size),
         perm: stripped(&inode.attr()?, &creds),

@@ -14,6 +14,7 @@ use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
 use super::async_io::AsyncIo;
+use super::claims::Claim;
 use super::locks::{InodeKey, LockManager, LockOwner};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
@@ -263,6 +264,8 @@ pub struct File {
     pub async_io: Mutex<AsyncIo>,
     /// Where this description has held locks.
     locks: OnceLock<Arc<LockManager>>,
+    /// Kept as long as the description.
+    claim: OnceLock<Claim>,
 }
 
 /// Who gets `SIGIO` of a file.
@@ -290,6 +293,7 @@ impl File {
             position: Mutex::new(0),
             async_io: Mutex::default(),
             locks: OnceLock::new(),
+            claim: OnceLock::new(),
         })
     }
 
@@ -316,6 +320,11 @@ impl File {
     pub fn lock_key(&self) -> Result<InodeKey, Errno> {
         let attr = self.attr()?;
         Ok((attr.dev, attr.ino))
+    }
+
+    /// Keeps what opening it claimed about the inode.
+    pub fn hold(&self, claim: Claim) {
+        let _ = self.claim.set(claim);
     }
 
     /// Lets locks owned by this description end with it.

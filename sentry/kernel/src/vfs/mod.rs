@@ -17,6 +17,7 @@
 //! | `locks.rs` | `flock` and record locks |
 //! | `notify.rs` | watches of inodes (inotify) |
 //! | `async_io.rs` | `O_ASYNC` signals |
+//! | `claims.rs` | writers against runners (`ETXTBSY`) |
 //! | `buffers.rs` | pooled kernel buffers |
 //! | `state.rs` | [`Vfs`]: what all tasks share of this |
 //!
@@ -31,6 +32,7 @@
 
 pub mod async_io;
 pub mod buffers;
+pub mod claims;
 mod dentry;
 pub mod device;
 mod fd_table;

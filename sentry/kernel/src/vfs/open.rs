@@ -83,11 +83,11 @@ pub fn open_exec(
 ) -> Result<Arc<File>, Errno> {
     let creds = task.creds();
     let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, flags)?;
-    exec_file(walk.resolve(path)?, &creds)
+    exec_file(&kernel.vfs, walk.resolve(path)?, &creds)
 }
 
 /// Opens what a walk has found to be executed by `creds`.
-pub fn exec_file(found: VfsPath, creds: &Creds) -> Result<Arc<File>, Errno> {
+pub fn exec_file(vfs: &Vfs, found: VfsPath, creds: &Creds) -> Result<Arc<File>, Errno> {
     let inode = found.inode()?;
     if inode.kind() == FileKind::Symlink {
         return Err(Errno::ELOOP);
@@ -96,6 +96,7 @@ pub fn exec_file(found: VfsPath, creds: &Creds) -> Result<Arc<File>, Errno> {
         return Err(Errno::EACCES);
     }
     perm::check(&inode.attr()?, creds, Access::EXEC)?;
+    let claim = vfs.claims.execute(&inode)?;
     let ops = inode.open(&OpenRequest {
         read: true,
         write: false,
@@ -104,12 +105,9 @@ pub fn exec_file(found: VfsPath, creds: &Creds) -> Result<Arc<File>, Errno> {
         direct: false,
         nonblock: false,
     })?;
-    Ok(File::new(
-        ops,
-        found,
-        OpenMode::READ,
-        StatusFlags::LARGEFILE,
-    ))
+    let file = File::new(ops, found, OpenMode::READ, StatusFlags::LARGEFILE);
+    file.hold(claim);
+    Ok(file)
 }
 
 impl OpenArgs {
@@ -295,8 +293,15 @@ impl Opener<'_> {
         let inode = path.inode()?;
         let kind = inode.kind();
         let flags = args.flags;
+        let mut claim = None;
         if !created {
             self.check_open(&path, kind, args)?;
+        }
+        let writes = flags.is_writable() || flags.contains(OpenFlags::O_TRUNC);
+        if kind == FileKind::Regular && writes && !path.is_anonymous() {
+            claim = Some(self.vfs.claims.write(&inode)?);
+        }
+        if !created {
             if flags.contains(OpenFlags::O_TRUNC) && kind == FileKind::Regular {
                 truncate_for_open(&path, self.creds)?;
             }
@@ -316,8 +321,12 @@ impl Opener<'_> {
             FileKind::Socket => return Err(Errno::ENXIO),
             _ => inode.open_by(&request, self.caller())?,
         };
+        let file = File::new(ops, path, args.mode(), args.status());
+        if let Some(claim) = claim.filter(|_| flags.is_writable()) {
+            file.hold(claim);
+        }
         Ok(Opened {
-            file: File::new(ops, path, args.mode(), args.status()),
+            file,
             created,
             wait,
         })

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use syscall_tables::Errno;
 
 use super::buffers::BufferPool;
+use super::claims::ClaimTable;
 use super::dentry::DentryCache;
 use super::device::DeviceRegistry;
 use super::fifo::FifoRegistry;
@@ -41,6 +42,7 @@ pub struct Vfs {
     memory_bytes: AtomicU64,
     pub fifos: FifoRegistry,
     pub locks: Arc<LockManager>,
+    pub claims: Arc<ClaimTable>,
     pub buffers: BufferPool,
     pub watches: Watches,
     /// Holds memfds and shared memory segments.
@@ -100,6 +102,7 @@ impl Vfs {
             memory_bytes: AtomicU64::new(4 << 30),
             fifos: FifoRegistry::default(),
             locks: LockManager::new(),
+            claims: Arc::default(),
             buffers: BufferPool::default(),
             watches: Watches::default(),
             shm: TmpFs::new(SHM_DEV, &TmpFsOptions::default()),
