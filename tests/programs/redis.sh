@@ -26,6 +26,6 @@ kill "$(cat subpid)"
 cli shutdown nosave || :
 wait "${background[0]}" || :
 redis-server --port 16379 --dir "$scratch" --save "" --appendonly yes > log2 2>&1 & background+=($!)
-eventually cli ping
+eventually sh -c 'redis-cli -p 16379 ping | grep -q PONG'
 is "$(cli get key77)" value77
 echo ok
