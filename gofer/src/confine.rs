@@ -53,9 +53,19 @@ pub fn confine(roots: &mut [Root]) -> Result<ProcFd, ConfineError> {
     }
     leave_mounts()?;
     drop_privileges()?;
+    prepare_allocator();
     seccomp::install(proc_fd.as_fd().as_raw_fd())
         .map_err(|error| ConfineError::Seccomp(error.to_string()))?;
     Ok(proc_fd)
+}
+
+/// Keeps the C library's allocator to its main arena: once it has more, it
+/// reads the number of CPUs from /sys and the overcommit policy from /proc,
+/// which the list of host calls answers with death.
+#[expect(unsafe_code, reason = "no wrapper of mallopt exists")]
+fn prepare_allocator() {
+    // SAFETY: sets a number of the allocator under its own lock.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// Replaces a root by a restricted clone of its mounts. Roots from another

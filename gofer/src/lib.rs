@@ -15,7 +15,7 @@
 //! | [`seccomp`] | the host calls a confined gofer may make |
 //!
 //! `unsafe` is used in `shared` (the view of the mapping as atomics) and
-//! `confine` (one mount call without a wrapper) and denied elsewhere.
+//! `confine` (two calls without a wrapper) and denied elsewhere.
 
 #![deny(unsafe_code, clippy::indexing_slicing)]
 
