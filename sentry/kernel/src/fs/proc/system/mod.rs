@@ -3,10 +3,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `cpu.rs` | `cpuinfo`, `stat`, `uptime`, `loadavg`, `interrupts`, `softirqs` |
+//! | `ipc.rs` | `sysvipc/*` |
 //! | `memory.rs` | `meminfo`, `vmstat`, `swaps` |
 //! | `mod.rs` | the rest |
 
 mod cpu;
+mod ipc;
 mod memory;
 
 use std::fmt::Write;
@@ -67,23 +69,7 @@ pub(super) fn fill(dir: &mut Builder, shared: &Arc<Shared>, kernel: &Arc<Kernel>
     dir.dir("bus", |_| {});
     dir.dir("driver", |_| {});
     dir.dir("irq", |_| {});
-    dir.dir("sysvipc", |ipc| {
-        ipc.text(
-            "msg",
-            "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  \
-             cgid      stime      rtime      ctime\n",
-        );
-        ipc.text(
-            "sem",
-            "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-        );
-        ipc.text(
-            "shm",
-            "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  \
-             cuid  cgid      atime      dtime      ctime                   rss                  \
-             swap\n",
-        );
-    });
+    dir.dir("sysvipc", ipc::fill);
 }
 
 fn filesystems(viewer: &Viewer) -> Result<Vec<u8>, Errno> {
