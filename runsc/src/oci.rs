@@ -92,6 +92,10 @@ pub fn plan_process(process: &Process) -> Result<ProcessPlan> {
         cwd.display().to_string()
     );
     let user = process.user();
+    for (what, id) in [("uid", user.uid()), ("gid", user.gid())] {
+        // -1 means "no change" to the calls that set ids.
+        ensure!(id != u32::MAX, "process.user.{what} {id} is not a valid id");
+    }
     let rlimits = process.rlimits().iter().flatten().map(|limit| {
         let name = limit.typ().to_string();
         let resource = rlimit_number(&name).with_context(|| format!("unknown rlimit {name}"))?;

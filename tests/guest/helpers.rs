@@ -96,27 +96,45 @@ fn bench() {
         let zero = libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY);
         let file = libc::open(c"/etc/services".as_ptr(), libc::O_RDONLY);
         let mut st: libc::stat = std::mem::zeroed();
-        println!("getppid {:.0}", best(2000, || {
-            libc::syscall(libc::SYS_getppid);
-        }));
-        println!("read {:.0}", best(2000, || {
-            libc::read(zero, byte.as_mut_ptr().cast(), 1);
-        }));
-        println!("stat {:.0}", best(2000, || {
-            libc::stat(c"/etc/hostname".as_ptr(), &mut st);
-        }));
-        println!("pread-4k {:.0}", best(2000, || {
-            libc::pread(file, page.as_mut_ptr().cast(), 4096, 0);
-        }));
-        println!("open-close {:.0}", best(500, || {
-            libc::close(libc::open(c"/etc/hostname".as_ptr(), libc::O_RDONLY));
-        }));
-        println!("fork-wait {:.0}", best(20, || {
-            let pid = libc::fork();
-            if pid == 0 {
-                libc::_exit(0);
-            }
-            libc::waitpid(pid, std::ptr::null_mut(), 0);
-        }));
+        println!(
+            "getppid {:.0}",
+            best(2000, || {
+                libc::syscall(libc::SYS_getppid);
+            })
+        );
+        println!(
+            "read {:.0}",
+            best(2000, || {
+                libc::read(zero, byte.as_mut_ptr().cast(), 1);
+            })
+        );
+        println!(
+            "stat {:.0}",
+            best(2000, || {
+                libc::stat(c"/etc/hostname".as_ptr(), &mut st);
+            })
+        );
+        println!(
+            "pread-4k {:.0}",
+            best(2000, || {
+                libc::pread(file, page.as_mut_ptr().cast(), 4096, 0);
+            })
+        );
+        println!(
+            "open-close {:.0}",
+            best(500, || {
+                libc::close(libc::open(c"/etc/hostname".as_ptr(), libc::O_RDONLY));
+            })
+        );
+        println!(
+            "fork-wait {:.0}",
+            best(20, || {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::_exit(0);
+                }
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            })
+        );
     }
 }

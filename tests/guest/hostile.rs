@@ -43,21 +43,45 @@ extern "C" fn skip(signo: i32, _: *mut libc::siginfo_t, uc: *mut libc::c_void) {
 }
 
 unsafe fn catch() {
-    for s in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGSYS, libc::SIGTRAP] {
-        handle(s, skip as *const () as usize, libc::SA_SIGINFO | libc::SA_NODEFER);
+    for s in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGSYS,
+        libc::SIGTRAP,
+    ] {
+        handle(
+            s,
+            skip as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_NODEFER,
+        );
     }
 }
 
 /// Runs `f` in a child that may die of any signal, but must end.
 unsafe fn may_die(f: impl FnOnce()) {
     let pid = fork(|| {
-        let zero = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let zero = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         libc::setrlimit(libc::RLIMIT_CORE, &zero);
         let value = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 300_000 },
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 300_000,
+            },
         };
-        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0);
+        sys!(
+            libc::SYS_setitimer,
+            libc::ITIMER_REAL,
+            &value as *const _,
+            0
+        );
         f();
     });
     util::wait(pid);
@@ -70,7 +94,10 @@ unsafe fn int80_is_not_the_host() {
         let out: i64;
         // getpid of the 32-bit interface.
         std::arch::asm!("lea r12, [rip + 2f]", "int 0x80", "2:", inout("rax") 20i64 => out, out("r12") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
-        if SIGNO.load(SeqCst) == 0 && out != i64::from(libc::getpid()) && out as i32 != -libc::ENOSYS {
+        if SIGNO.load(SeqCst) == 0
+            && out != i64::from(libc::getpid())
+            && out as i32 != -libc::ENOSYS
+        {
             libc::kill(libc::getppid(), libc::SIGUSR1);
         }
     });
@@ -79,7 +106,10 @@ unsafe fn int80_is_not_the_host() {
 unsafe fn x32_numbers() {
     for nr in [39i64, 0, 257, 512, 520, 547] {
         let out = sys!(0x4000_0000 | nr, 0, 0, 0, 0, 0, 0);
-        check!(out == -1 || out == i64::from(libc::getpid()), "x32 {nr} gave {out}");
+        check!(
+            out == -1 || out == i64::from(libc::getpid()),
+            "x32 {nr} gave {out}"
+        );
     }
 }
 
@@ -123,7 +153,14 @@ unsafe fn odd_flags_at_syscall() {
 }
 
 unsafe fn syscall_with_bad_stack() {
-    for sp in [0u64, 8, 0x1000, 1 << 47, u64::MAX - 7, 0xffff_8000_0000_0000] {
+    for sp in [
+        0u64,
+        8,
+        0x1000,
+        1 << 47,
+        u64::MAX - 7,
+        0xffff_8000_0000_0000,
+    ] {
         in_child(|| {
             let out: i64;
             std::arch::asm!(
@@ -153,7 +190,10 @@ fn mapped() -> Vec<(usize, usize)> {
     text.lines()
         .filter_map(|l| {
             let (a, b) = l.split(' ').next()?.split_once('-')?;
-            Some((usize::from_str_radix(a, 16).ok()?, usize::from_str_radix(b, 16).ok()?))
+            Some((
+                usize::from_str_radix(a, 16).ok()?,
+                usize::from_str_radix(b, 16).ok()?,
+            ))
         })
         .collect()
 }
@@ -167,7 +207,10 @@ unsafe fn hidden_pages() -> Vec<usize> {
     let mut at = 0x7ffe_0000_0000usize;
     while at < 0x7fff_ffff_f000 && found.len() < 200 {
         // A touch below a stack would make it grow.
-        if let Some(m) = maps.iter().find(|m| (m.0.saturating_sub(16 << 20)..m.1).contains(&at)) {
+        if let Some(m) = maps
+            .iter()
+            .find(|m| (m.0.saturating_sub(16 << 20)..m.1).contains(&at))
+        {
             at = m.1;
             continue;
         }
@@ -190,7 +233,10 @@ unsafe fn high_memory_is_not_writable() {
             let writable = !faulting_store(page);
             let words = std::slice::from_raw_parts(page as *const u8, 4096);
             let code = words.windows(2).filter(|w| *w == [0x0f, 0x05]).count();
-            check!(!(writable && code > 3), "page {page:#x} is writable and holds system call instructions");
+            check!(
+                !(writable && code > 3),
+                "page {page:#x} is writable and holds system call instructions"
+            );
         }
     });
 }
@@ -200,7 +246,9 @@ unsafe fn jumps_into_high_memory() {
     let mut seed = 7u64;
     for page in pages.iter().take(12) {
         for _ in 0..4 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99);
             let target = page + (seed >> 40) as usize % 4096;
             may_die(|| {
                 std::arch::asm!(
@@ -218,12 +266,28 @@ unsafe fn map_over_everything() {
     in_child(|| {
         let maps = mapped();
         for page in hidden_pages().iter().take(50) {
-            let r = libc::mmap(*page as *mut _, 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0);
+            let r = libc::mmap(
+                *page as *mut _,
+                4096,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+                -1,
+                0,
+            );
             check!(r == libc::MAP_FAILED, "mapped over {page:#x}");
             check!(libc::mprotect(*page as *mut _, 4096, 7) == -1);
         }
         let _ = maps;
-        check!(libc::mmap(0x7fff_ffff_f000 as *mut _, 4096, 7, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0) == libc::MAP_FAILED);
+        check!(
+            libc::mmap(
+                0x7fff_ffff_f000 as *mut _,
+                4096,
+                7,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+                -1,
+                0
+            ) == libc::MAP_FAILED
+        );
     });
 }
 
@@ -336,10 +400,22 @@ unsafe fn syscall_bursts_from_threads() {
 }
 
 unsafe fn self_modifying_code() {
-    let p = libc::mmap(std::ptr::null_mut(), 4096, 7, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0).cast::<u8>();
+    let p = libc::mmap(
+        std::ptr::null_mut(),
+        4096,
+        7,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        -1,
+        0,
+    )
+    .cast::<u8>();
     ok!(p);
     // mov eax, imm32; syscall; ret — the number changes between calls.
-    for (nr, expected) in [(39u32, libc::getpid()), (186, libc::getpid()), (110, libc::getppid())] {
+    for (nr, expected) in [
+        (39u32, libc::getpid()),
+        (186, libc::getpid()),
+        (110, libc::getppid()),
+    ] {
         for _ in 0..50 {
             let mut code = vec![0xb8];
             code.extend(nr.to_le_bytes());
@@ -382,10 +458,21 @@ unsafe fn stack_pointer_games() {
     may_die(|| {
         handle(libc::SIGALRM, skip as *const () as usize, libc::SA_SIGINFO);
         let value = libc::itimerval {
-            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 5000 },
+            it_interval: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: 5000,
+            },
         };
-        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, &value as *const _, 0);
+        sys!(
+            libc::SYS_setitimer,
+            libc::ITIMER_REAL,
+            &value as *const _,
+            0
+        );
         std::arch::asm!("mov rsp, 16", "2:", "jmp 2b", options(noreturn));
     });
 }
@@ -395,8 +482,10 @@ unsafe fn tight_loop_is_killable() {
         let pid = fork(|| {
             let pids: Vec<_> = (0..3)
                 .map(|_| {
-                    std::thread::spawn(|| loop {
-                        std::hint::spin_loop();
+                    std::thread::spawn(|| {
+                        loop {
+                            std::hint::spin_loop();
+                        }
                     })
                 })
                 .collect();
@@ -419,8 +508,15 @@ unsafe fn denied_host_calls() {
         ok!(libc::setuid(1000));
         let p = anon(4096);
         for nr in [
-            libc::SYS_init_module, libc::SYS_kexec_load, libc::SYS_iopl, libc::SYS_swapon, libc::SYS_settimeofday,
-            libc::SYS_open_by_handle_at, libc::SYS_acct, libc::SYS_reboot, libc::SYS_clock_settime,
+            libc::SYS_init_module,
+            libc::SYS_kexec_load,
+            libc::SYS_iopl,
+            libc::SYS_swapon,
+            libc::SYS_settimeofday,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_acct,
+            libc::SYS_reboot,
+            libc::SYS_clock_settime,
         ] {
             check!(sys!(nr, p, p, p, p, p, p) == -1, "call {nr} succeeded");
         }
@@ -431,8 +527,10 @@ unsafe fn many_threads_end_at_once() {
     for _ in 0..5 {
         let pid = fork(|| {
             for _ in 0..50 {
-                std::thread::spawn(|| loop {
-                    sys!(libc::SYS_getppid);
+                std::thread::spawn(|| {
+                    loop {
+                        sys!(libc::SYS_getppid);
+                    }
                 });
             }
             sleep_ms(10);
@@ -447,10 +545,17 @@ unsafe fn exec_storm() {
     let kids: Vec<i32> = (0..20)
         .map(|_| {
             fork(|| {
-                let argv = [exe.as_ptr(), c"exit".as_ptr(), c"4".as_ptr(), std::ptr::null()];
+                let argv = [
+                    exe.as_ptr(),
+                    c"exit".as_ptr(),
+                    c"4".as_ptr(),
+                    std::ptr::null(),
+                ];
                 for _ in 0..3 {
-                    std::thread::spawn(|| loop {
-                        sys!(libc::SYS_getppid);
+                    std::thread::spawn(|| {
+                        loop {
+                            sys!(libc::SYS_getppid);
+                        }
                     });
                 }
                 libc::execv(exe.as_ptr(), argv.as_ptr());

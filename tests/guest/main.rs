@@ -48,7 +48,8 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("creds", creds::CASES),
     ("proc", proc::CASES),
     ("seccomp", seccomp::CASES),
-    ("ptrace", ptrace::CASES), ("hostile", hostile::CASES),
+    ("ptrace", ptrace::CASES),
+    ("hostile", hostile::CASES),
 ];
 
 fn main() {

@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sentry-kernel",
         ],
     ),
-    ("cri", &[]),
+    ("runsc-cri", &[]),
     ("tests", &[]),
 ];
 
@@ -123,7 +123,11 @@ fn kernel_crates_forbid_unsafe_code() {
         if MAY_HAVE_UNSAFE.contains(&name(&package)) {
             continue;
         }
-        let root = folder(&package).join("src/lib.rs");
+        let source = folder(&package).join("src");
+        let root = [source.join("lib.rs"), source.join("main.rs")]
+            .into_iter()
+            .find(|root| root.exists())
+            .unwrap_or(source);
         let text = std::fs::read_to_string(&root).unwrap_or_default();
         assert!(
             text.contains("#![forbid(unsafe_code)]"),

@@ -35,17 +35,25 @@ fn run() -> Result<(), String> {
         }
         match idle(&ctx) {
             Ok((pss, cpu, n)) => {
-                println!("  idle sandbox, {n} processes     {:.1} MiB PSS (expected below 12)", pss as f64 / 1024.0);
+                println!(
+                    "  idle sandbox, {n} processes     {:.1} MiB PSS (expected below 12)",
+                    pss as f64 / 1024.0
+                );
                 println!("  idle sandbox over 10 s        {cpu:.2} % CPU (expected 0.0)");
             }
             Err(e) => println!("  idle sandbox                  {e}"),
         }
         match calls(ctx.runsc(&["do", "--"]).arg(&options.guest).arg("bench")) {
             Ok(inside) => {
-                println!("  calls, ns (expected: getppid below 3000, read and stat at most 300 more)");
+                println!(
+                    "  calls, ns (expected: getppid below 3000, read and stat at most 300 more)"
+                );
                 for (name, ns) in &inside {
                     let n = native.get(name).copied().unwrap_or(f64::NAN);
-                    println!("    {name:12} {ns:9.0}   native {n:7.0}   ratio {:.1}", ns / n);
+                    println!(
+                        "    {name:12} {ns:9.0}   native {n:7.0}   ratio {:.1}",
+                        ns / n
+                    );
                 }
             }
             Err(e) => println!("  calls                         {e}"),
@@ -55,7 +63,11 @@ fn run() -> Result<(), String> {
 }
 
 fn line(calls: &BTreeMap<String, f64>) -> String {
-    calls.iter().map(|(k, v)| format!("{k} {v:.0} ns")).collect::<Vec<_>>().join(", ")
+    calls
+        .iter()
+        .map(|(k, v)| format!("{k} {v:.0} ns"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn calls(command: &mut Command) -> Result<BTreeMap<String, f64>, String> {
@@ -93,15 +105,29 @@ fn pss_kb(pid: u32) -> u64 {
     std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .unwrap_or_default()
         .lines()
-        .find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .find_map(|l| {
+            l.strip_prefix("Pss:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0)
 }
 
 /// User and system time in clock ticks.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-    let field = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let fields: Vec<&str> = stat
+        .rsplit_once(") ")
+        .map(|(_, rest)| rest.split(' ').collect())
+        .unwrap_or_default();
+    let field = |i: usize| {
+        fields
+            .get(i)
+            .and_then(|f| f.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     field(11) + field(12)
 }
 
@@ -112,7 +138,11 @@ fn idle(ctx: &Ctx<'_>) -> Result<(u64, f64, usize), String> {
     c.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = c.spawn().map_err(|e| e.to_string())?;
     let mut ready = [0u8; 6];
-    let started = child.stdout.as_mut().ok_or("no stdout")?.read_exact(&mut ready);
+    let started = child
+        .stdout
+        .as_mut()
+        .ok_or("no stdout")?
+        .read_exact(&mut ready);
     if let Err(e) = started {
         let _ = child.kill();
         return Err(format!("the guest did not start: {e}"));

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use tests::runner::bundle::Ctx;
 use tests::runner::guest::Results;
 use tests::runner::known::Known;
 use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
-use tests::runner::bundle::Ctx;
 use tests::runner::tally::{Outcome, Verdict};
 use tests::runner::{cli, guest, long, programs, security, unit};
 
@@ -63,7 +63,13 @@ fn run() -> Result<bool, String> {
                 jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));
             }
             if options.group("security") {
-                jobs.extend(host_tests(&options, &tally, platform, "security", security::TESTS));
+                jobs.extend(host_tests(
+                    &options,
+                    &tally,
+                    platform,
+                    "security",
+                    security::TESTS,
+                ));
             }
             // A sandbox has more than one thread at work.
             pool::run_all(jobs, options.jobs.div_ceil(2).max(2));
@@ -95,7 +101,15 @@ fn host_tests<'a>(
                 Ok(()) => (Verdict::Pass, String::new()),
                 Err(e) => (Verdict::Fail, e),
             };
-            tally.add(group, Outcome { name, platform: platform.to_owned(), verdict, detail });
+            tally.add(
+                group,
+                Outcome {
+                    name,
+                    platform: platform.to_owned(),
+                    verdict,
+                    detail,
+                },
+            );
         }));
     }
     jobs

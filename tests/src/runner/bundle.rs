@@ -21,17 +21,28 @@ pub struct Ctx<'a> {
 
 impl<'a> Ctx<'a> {
     pub fn new(options: &'a Options, platform: &'a str, name: &str) -> Result<Self, String> {
-        let dir = std::env::temp_dir().join(format!("runsc-test-{}-{platform}-{name}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!(
+            "runsc-test-{}-{platform}-{name}",
+            std::process::id()
+        ));
         let _ = std::fs::remove_dir_all(&dir);
         let state = dir.join("state");
         std::fs::create_dir_all(&state).map_err(|e| format!("{}: {e}", dir.display()))?;
-        Ok(Self { options, platform, dir, state })
+        Ok(Self {
+            options,
+            platform,
+            dir,
+            state,
+        })
     }
 
     /// `runsc` with the test's state directory and platform.
     pub fn runsc(&self, args: &[&str]) -> Command {
         let mut c = Command::new(&self.options.runsc);
-        c.arg("--root").arg(&self.state).arg(format!("--platform={}", self.platform)).args(args);
+        c.arg("--root")
+            .arg(&self.state)
+            .arg(format!("--platform={}", self.platform))
+            .args(args);
         c.current_dir(&self.dir);
         c
     }
@@ -46,7 +57,12 @@ impl<'a> Ctx<'a> {
     }
 
     /// A bundle whose process is `args`, with changes by `f`.
-    pub fn bundle(&self, name: &str, args: &[&str], f: impl FnOnce(&mut Value)) -> Result<String, String> {
+    pub fn bundle(
+        &self,
+        name: &str,
+        args: &[&str],
+        f: impl FnOnce(&mut Value),
+    ) -> Result<String, String> {
         let bundle = self.dir.join(name);
         let rootfs = bundle.join("rootfs");
         for d in ["bin", "proc", "sys", "dev", "tmp", "etc", "root"] {
@@ -57,12 +73,19 @@ impl<'a> Ctx<'a> {
             .find(|p| Path::new(p).exists())
             .ok_or("busybox-static is not installed")?;
         std::fs::copy(busybox, rootfs.join("bin/busybox")).map_err(|e| e.to_string())?;
-        for applet in ["sh", "true", "false", "cat", "echo", "id", "sleep", "ls", "kill", "pwd", "ps", "hostname", "env", "mount", "touch", "stat", "grep", "mkdir", "rm", "test", "ulimit", "head", "wc", "tty", "stty", "nc", "dd"] {
+        for applet in [
+            "sh", "true", "false", "cat", "echo", "id", "sleep", "ls", "kill", "pwd", "ps",
+            "hostname", "env", "mount", "touch", "stat", "grep", "mkdir", "rm", "test", "ulimit",
+            "head", "wc", "tty", "stty", "nc", "dd",
+        ] {
             let link = rootfs.join("bin").join(applet);
             let _ = std::fs::remove_file(&link);
             std::os::unix::fs::symlink("busybox", link).map_err(|e| e.to_string())?;
         }
-        let _ = std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n");
+        let _ = std::fs::write(
+            rootfs.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n",
+        );
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -91,7 +114,8 @@ impl<'a> Ctx<'a> {
         });
         f(&mut config);
         let path = bundle.join("config.json");
-        std::fs::write(&path, config.to_string()).map_err(|e| format!("{}: {e}", path.display()))?;
+        std::fs::write(&path, config.to_string())
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(bundle.to_string_lossy().into_owned())
     }
 
@@ -105,7 +129,11 @@ impl<'a> Ctx<'a> {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
             let mut left: Vec<String> = std::fs::read_dir(&self.state)
-                .map(|d| d.flatten().map(|e| format!("state {}", e.path().display())).collect())
+                .map(|d| {
+                    d.flatten()
+                        .map(|e| format!("state {}", e.path().display()))
+                        .collect()
+                })
                 .unwrap_or_default();
             left.extend(self.processes().into_iter().map(|p| format!("process {p}")));
             if left.is_empty() {
@@ -144,7 +172,11 @@ impl Drop for Ctx<'_> {
 /// All pids of the machine.
 pub fn pids() -> Vec<u32> {
     std::fs::read_dir("/proc")
-        .map(|d| d.flatten().filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect())
+        .map(|d| {
+            d.flatten()
+                .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -152,8 +184,12 @@ pub fn pids() -> Vec<u32> {
 pub fn tree(pid: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     for p in pids() {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{p}/stat")) else { continue };
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{p}/stat")) else {
+            continue;
+        };
+        let parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
         if let Some(parent) = parent {
             parents.push((p, parent));
         }
@@ -161,7 +197,12 @@ pub fn tree(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut i = 0;
     while let Some(at) = all.get(i).copied() {
-        all.extend(parents.iter().filter(|(_, parent)| *parent == at).map(|(p, _)| *p));
+        all.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == at)
+                .map(|(p, _)| *p),
+        );
         i += 1;
     }
     all
@@ -170,7 +211,12 @@ pub fn tree(pid: u32) -> Vec<u32> {
 /// Expectations on the end of a command.
 pub fn expect(done: &Done, code: i32, stdout: &str) -> Result<(), String> {
     if done.code() != Some(code) || done.stdout != stdout {
-        return Err(format!("expected code {code} and {stdout:?}, got {:?} and {:?}\n{}", done.code(), done.stdout, done.describe()));
+        return Err(format!(
+            "expected code {code} and {stdout:?}, got {:?} and {:?}\n{}",
+            done.code(),
+            done.stdout,
+            done.describe()
+        ));
     }
     Ok(())
 }
@@ -180,15 +226,25 @@ pub fn expect(done: &Done, code: i32, stdout: &str) -> Result<(), String> {
 pub fn refused(done: &Done, words: &[&str]) -> Result<(), String> {
     let lower = done.stderr.to_lowercase();
     if done.code() != Some(1) {
-        return Err(format!("expected exit code 1, got {:?}\n{}", done.code(), done.describe()));
+        return Err(format!(
+            "expected exit code 1, got {:?}\n{}",
+            done.code(),
+            done.describe()
+        ));
     }
     for word in words {
         if !lower.contains(&word.to_lowercase()) {
-            return Err(format!("the message does not name {word:?}:\n{}", done.stderr));
+            return Err(format!(
+                "the message does not name {word:?}:\n{}",
+                done.stderr
+            ));
         }
     }
     if done.stderr.trim().lines().count() > 3 {
-        return Err(format!("the message is longer than it needs to be:\n{}", done.stderr));
+        return Err(format!(
+            "the message is longer than it needs to be:\n{}",
+            done.stderr
+        ));
     }
     Ok(())
 }

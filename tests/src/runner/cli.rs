@@ -64,33 +64,60 @@ fn do_exit_codes(ctx: &Ctx<'_>) -> Result<(), String> {
 fn do_missing_program(ctx: &Ctx<'_>) -> Result<(), String> {
     let done = ctx.run(&["do", "--", "/no/such/program"]);
     // The runtime's own code or the shell's.
-    check(matches!(done.code(), Some(1 | 127)) && done.stderr.contains("/no/such/program"), || done.describe())?;
+    check(
+        matches!(done.code(), Some(1 | 127)) && done.stderr.contains("/no/such/program"),
+        || done.describe(),
+    )?;
     let done = ctx.run(&["do", "--", "no-such-program-in-path"]);
-    check(matches!(done.code(), Some(1 | 127)) && done.stderr.contains("no-such-program-in-path"), || done.describe())?;
+    check(
+        matches!(done.code(), Some(1 | 127)) && done.stderr.contains("no-such-program-in-path"),
+        || done.describe(),
+    )?;
     let done = ctx.run(&["do", "--", "/etc/passwd"]);
-    check(matches!(done.code(), Some(1 | 126)) && done.stderr.contains("/etc/passwd"), || done.describe())?;
+    check(
+        matches!(done.code(), Some(1 | 126)) && done.stderr.contains("/etc/passwd"),
+        || done.describe(),
+    )?;
     ctx.nothing_left()
 }
 
 fn do_stdin_and_pipes(ctx: &Ctx<'_>) -> Result<(), String> {
     let mut c = ctx.runsc(&["do", "--", "cat"]);
-    c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    c.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = c.spawn().map_err(|e| e.to_string())?;
     let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
     let mut stdin = child.stdin.take().ok_or("no stdin")?;
     let copy = data.clone();
     let writer = std::thread::spawn(move || stdin.write_all(&copy));
     let mut out = Vec::new();
-    child.stdout.take().ok_or("no stdout")?.read_to_end(&mut out).map_err(|e| e.to_string())?;
+    child
+        .stdout
+        .take()
+        .ok_or("no stdout")?
+        .read_to_end(&mut out)
+        .map_err(|e| e.to_string())?;
     let _ = writer.join();
     let status = child.wait().map_err(|e| e.to_string())?;
-    check(status.success() && out == data, || format!("{status}, {} bytes came back", out.len()))?;
+    check(status.success() && out == data, || {
+        format!("{status}, {} bytes came back", out.len())
+    })?;
     // Standard output and error stay apart.
     let done = ctx.sh("echo out; echo err >&2");
-    check(done.stdout == "out\n" && done.stderr == "err\n", || done.describe())?;
+    check(done.stdout == "out\n" && done.stderr == "err\n", || {
+        done.describe()
+    })?;
     // A reader that goes away ends the writer.
-    let pipeline = format!("{} --root {} do -- yes | head -1", ctx.options.runsc.display(), ctx.state.display());
-    let done = command::run(std::process::Command::new("sh").args(["-c", &pipeline]), Duration::from_secs(30));
+    let pipeline = format!(
+        "{} --root {} do -- yes | head -1",
+        ctx.options.runsc.display(),
+        ctx.state.display()
+    );
+    let done = command::run(
+        std::process::Command::new("sh").args(["-c", &pipeline]),
+        Duration::from_secs(30),
+    );
     check(done.stdout == "y\n", || done.describe())
 }
 
@@ -108,37 +135,71 @@ fn do_leaves_host_alone(ctx: &Ctx<'_>) -> Result<(), String> {
     )?;
     let text = std::fs::read_to_string(&file).map_err(|e| format!("the host's file: {e}"))?;
     check(text == "host", || format!("the host's file holds {text:?}"))?;
-    check(!std::path::Path::new("/etc/new-in-sandbox").exists(), || "a new file came through".into())?;
-    check(std::path::Path::new("/usr/share/doc").exists(), || "a removal came through".into())
+    check(
+        !std::path::Path::new("/etc/new-in-sandbox").exists(),
+        || "a new file came through".into(),
+    )?;
+    check(std::path::Path::new("/usr/share/doc").exists(), || {
+        "a removal came through".into()
+    })
 }
 
 fn do_host_devices_unreachable(ctx: &Ctx<'_>) -> Result<(), String> {
     let fifo = ctx.dir.join("fifo");
     let socket = ctx.dir.join("socket");
     let device = ctx.dir.join("null");
-    let c = |p: &std::path::Path| std::ffi::CString::new(p.to_string_lossy().into_owned()).unwrap_or_default();
+    let c = |p: &std::path::Path| {
+        std::ffi::CString::new(p.to_string_lossy().into_owned()).unwrap_or_default()
+    };
     // SAFETY: both calls read one NUL-terminated path.
     unsafe {
         libc::mkfifo(c(&fifo).as_ptr(), 0o666);
-        libc::mknod(c(&device).as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, 5));
+        libc::mknod(
+            c(&device).as_ptr(),
+            libc::S_IFCHR | 0o666,
+            libc::makedev(1, 11),
+        );
     }
     let _listener = std::os::unix::net::UnixListener::bind(&socket).map_err(|e| e.to_string())?;
     // A writer on the host is not heard inside.
-    let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).map_err(|e| e.to_string())?;
+    let mut writer = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&fifo)
+        .map_err(|e| e.to_string())?;
     writer.write_all(b"secret").map_err(|e| e.to_string())?;
     let done = ctx.sh(&format!("timeout 1 head -c 6 {}", fifo.display()));
-    check(!done.stdout.contains("secret"), || "the host's FIFO is reachable".into())?;
+    check(!done.stdout.contains("secret"), || {
+        "the host's FIFO is reachable".into()
+    })?;
     let done = ctx.sh(&format!("head -c 1 {} | wc -c", device.display()));
-    check(done.stdout.trim() == "0", || format!("the host's device reads: {}", done.describe()))?;
-    let script = format!("import socket; s = socket.socket(socket.AF_UNIX); s.connect('{}')", socket.display());
+    check(done.stdout.trim() == "0", || {
+        format!("the host's device reads: {}", done.describe())
+    })?;
+    let script = format!(
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('{}')",
+        socket.display()
+    );
     let done = ctx.run(&["do", "--", "/usr/bin/python3", "-c", &script]);
-    check(done.code() == Some(1) && done.stderr.contains("refused"), || format!("the host's socket: {}", done.describe()))?;
+    check(
+        done.code() == Some(1) && done.stderr.contains("refused"),
+        || format!("the host's socket: {}", done.describe()),
+    )?;
     let done = ctx.sh("ls /dev/vda /dev/sda /dev/kmsg /dev/mem 2>/dev/null");
     check(done.stdout.is_empty(), || done.describe())
 }
 
 fn do_cwd_env_args(ctx: &Ctx<'_>) -> Result<(), String> {
-    let done = ctx.run(&["do", "--", "/bin/sh", "-c", "pwd; echo \"$#:$1:$2\"", "sh", "a b", ""]);
+    let done = ctx.run(&[
+        "do",
+        "--",
+        "/bin/sh",
+        "-c",
+        "pwd; echo \"$#:$1:$2\"",
+        "sh",
+        "a b",
+        "",
+    ]);
     expect(&done, 0, &format!("{}\n2:a b:\n", ctx.dir.display()))?;
     expect(&ctx.run(&["do", "--cwd", "/usr", "--", "pwd"]), 0, "/usr\n")?;
     let mut c = ctx.runsc(&["do", "--", "/bin/sh", "-c", "echo $PASSED"]);
@@ -147,13 +208,25 @@ fn do_cwd_env_args(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 fn do_bad_cwd(ctx: &Ctx<'_>) -> Result<(), String> {
-    refused(&ctx.run(&["do", "--cwd", "/no/such/dir", "--", "true"]), &["/no/such/dir"])?;
-    refused(&ctx.run(&["do", "--rootfs", "/no/such/root", "--", "true"]), &["/no/such/root"])?;
+    refused(
+        &ctx.run(&["do", "--cwd", "/no/such/dir", "--", "true"]),
+        &["/no/such/dir"],
+    )?;
+    refused(
+        &ctx.run(&["do", "--rootfs", "/no/such/root", "--", "true"]),
+        &["/no/such/root"],
+    )?;
     ctx.nothing_left()
 }
 
 fn do_readme_example(ctx: &Ctx<'_>) -> Result<(), String> {
-    let done = ctx.run(&["do", "--", "bash", "-c", "uname -a; id; ls /; python3 -c \"print(6*7)\""]);
+    let done = ctx.run(&[
+        "do",
+        "--",
+        "bash",
+        "-c",
+        "uname -a; id; ls /; python3 -c \"print(6*7)\"",
+    ]);
     check(
         done.ok()
             && done.stdout.starts_with("Linux ")
@@ -165,27 +238,49 @@ fn do_readme_example(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 fn do_signal_forwarded(ctx: &Ctx<'_>) -> Result<(), String> {
-    let mut c = ctx.runsc(&["do", "--", "/bin/sh", "-c", "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"]);
+    let mut c = ctx.runsc(&[
+        "do",
+        "--",
+        "/bin/sh",
+        "-c",
+        "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done",
+    ]);
     c.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = c.spawn().map_err(|e| e.to_string())?;
     let mut out = child.stdout.take().ok_or("no stdout")?;
     let mut buf = [0u8; 6];
-    out.read_exact(&mut buf).map_err(|e| format!("the guest did not start: {e}"))?;
+    out.read_exact(&mut buf)
+        .map_err(|e| format!("the guest did not start: {e}"))?;
     // SAFETY: kill takes plain integers.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let mut rest = String::new();
     let _ = out.read_to_string(&mut rest);
     let status = child.wait().map_err(|e| e.to_string())?;
-    check(rest == "got\n" && status.code() == Some(9), || format!("{rest:?} {status}"))?;
+    check(rest == "got\n" && status.code() == Some(9), || {
+        format!("{rest:?} {status}")
+    })?;
     ctx.nothing_left()
 }
 
 /// A pseudo terminal of the host: master file and slave descriptor.
 fn open_pty() -> Result<(std::fs::File, std::fs::File), String> {
     let (mut m, mut s) = (0, 0);
-    let ws = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let ws = libc::winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: openpty writes two descriptors; the other pointers are null or valid.
-    let r = unsafe { libc::openpty(&mut m, &mut s, std::ptr::null_mut(), std::ptr::null_mut(), &ws) };
+    let r = unsafe {
+        libc::openpty(
+            &mut m,
+            &mut s,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            &ws,
+        )
+    };
     if r != 0 {
         return Err(format!("openpty: {}", std::io::Error::last_os_error()));
     }
@@ -205,7 +300,11 @@ impl Terminal {
         let (master, slave) = open_pty()?;
         let mut c = ctx.runsc(args);
         let copy = || slave.try_clone().map_err(|e| e.to_string());
-        c.stdin(copy()?).stdout(copy()?).stderr(copy()?).env("PS1", "$ ").env("TERM", "dumb");
+        c.stdin(copy()?)
+            .stdout(copy()?)
+            .stderr(copy()?)
+            .env("PS1", "$ ")
+            .env("TERM", "dumb");
         // SAFETY: both calls are async-signal-safe; descriptor 0 is the slave.
         unsafe {
             c.pre_exec(|| {
@@ -215,11 +314,17 @@ impl Terminal {
             });
         }
         let child = c.spawn().map_err(|e| e.to_string())?;
-        Ok(Self { master, child, seen: String::new() })
+        Ok(Self {
+            master,
+            child,
+            seen: String::new(),
+        })
     }
 
     fn write(&mut self, text: &str) -> Result<(), String> {
-        self.master.write_all(text.as_bytes()).map_err(|e| e.to_string())
+        self.master
+            .write_all(text.as_bytes())
+            .map_err(|e| e.to_string())
     }
 
     /// Waits until the output since the last call holds `text`.
@@ -230,12 +335,18 @@ impl Terminal {
                 self.seen.drain(..at + text.len());
                 return Ok(());
             }
-            let mut p = libc::pollfd { fd: self.master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let mut p = libc::pollfd {
+                fd: self.master.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
             // SAFETY: one valid pollfd.
             if unsafe { libc::poll(&mut p, 1, 100) } > 0 {
                 let mut buf = [0u8; 4096];
                 match self.master.read(&mut buf) {
-                    Ok(n) if n > 0 => self.seen.push_str(&String::from_utf8_lossy(buf.get(..n).unwrap_or_default())),
+                    Ok(n) if n > 0 => self
+                        .seen
+                        .push_str(&String::from_utf8_lossy(buf.get(..n).unwrap_or_default())),
                     _ => break,
                 }
             }
@@ -265,11 +376,25 @@ impl Drop for Terminal {
 }
 
 fn do_terminal(ctx: &Ctx<'_>) -> Result<(), String> {
-    let mut t = Terminal::start(ctx, &["do", "--", "/bin/sh", "-c", "tty; stty size; trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done"])?;
+    let mut t = Terminal::start(
+        ctx,
+        &[
+            "do",
+            "--",
+            "/bin/sh",
+            "-c",
+            "tty; stty size; trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done",
+        ],
+    )?;
     t.until("/dev/pts/")?;
     t.until("24 80")?;
     t.until("ready")?;
-    let ws = libc::winsize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    let ws = libc::winsize {
+        ws_row: 50,
+        ws_col: 132,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCSWINSZ reads one winsize.
     unsafe { libc::ioctl(t.master.as_raw_fd(), libc::TIOCSWINSZ, &ws) };
     t.until("50 132")?;
@@ -304,9 +429,18 @@ fn do_interactive_shell(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 fn usage_errors(ctx: &Ctx<'_>) -> Result<(), String> {
-    for args in [&["no-such-command"][..], &["do", "--no-such-flag", "true"], &["--platform=none", "do", "true"], &["run"], &[]] {
+    for args in [
+        &["no-such-command"][..],
+        &["do", "--no-such-flag", "true"],
+        &["--platform=none", "do", "true"],
+        &["run"],
+        &[],
+    ] {
         let done = ctx.run(args);
-        check(!done.ok() && done.code().is_some() && !done.stderr.is_empty(), || format!("{args:?}: {}", done.describe()))?;
+        check(
+            !done.ok() && done.code().is_some() && !done.stderr.is_empty(),
+            || format!("{args:?}: {}", done.describe()),
+        )?;
         check(!done.stderr.contains("panicked"), || done.describe())?;
     }
     Ok(())
@@ -383,7 +517,8 @@ fn interpreted(interpreter: &str) -> Vec<u8> {
 fn make_executable(path: &std::path::Path, bytes: &[u8]) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(path, bytes).map_err(|e| e.to_string())?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+        .map_err(|e| e.to_string())
 }
 
 fn elf_garbage(ctx: &Ctx<'_>) -> Result<(), String> {
@@ -393,7 +528,8 @@ fn elf_garbage(ctx: &Ctx<'_>) -> Result<(), String> {
         let done = ctx.run(&["do", "--", &path.to_string_lossy()]);
         let code = done.code();
         // A jump to a wild entry point is the guest's own fault: a signal.
-        let fine = matches!(code, Some(1 | 126 | 127)) && done.stderr.contains(name) || name == "entry" && code == Some(139)
+        let fine = matches!(code, Some(1 | 126 | 127)) && done.stderr.contains(name)
+            || name == "entry" && code == Some(139)
             || name == "noise-elf" && code.is_some_and(|c| c > 125);
         check(fine, || format!("{name}: {}", done.describe()))?;
         check(!done.stderr.contains("panicked"), || done.describe())?;
@@ -404,23 +540,43 @@ fn elf_garbage(ctx: &Ctx<'_>) -> Result<(), String> {
 fn help_syscalls(ctx: &Ctx<'_>) -> Result<(), String> {
     let done = ctx.run(&["help", "syscalls", "--format", "json"]);
     let v: Value = serde_json::from_str(&done.stdout).map_err(|e| format!("not JSON: {e}"))?;
-    check(v.to_string().contains("openat2"), || "no openat2 in the JSON".into())?;
+    check(v.to_string().contains("openat2"), || {
+        "no openat2 in the JSON".into()
+    })?;
     let csv = ctx.run(&["help", "syscalls", "--format", "csv"]);
-    check(csv.ok() && csv.stdout.lines().count() > 350, || csv.describe())?;
+    check(csv.ok() && csv.stdout.lines().count() > 350, || {
+        csv.describe()
+    })?;
     let table = ctx.run(&["help", "syscalls"]);
-    check(table.ok() && table.stdout.contains("openat2"), || table.describe())
+    check(table.ok() && table.stdout.contains("openat2"), || {
+        table.describe()
+    })
 }
 
 fn strace_lines(ctx: &Ctx<'_>) -> Result<(), String> {
     let log = ctx.dir.join("log");
     let log_name = log.to_string_lossy().into_owned();
-    let done = ctx.run(&["--strace", "--debug-log", &log_name, "do", "--", "/bin/sh", "-c", "cat /etc/hostname; true"]);
+    let done = ctx.run(&[
+        "--strace",
+        "--debug-log",
+        &log_name,
+        "do",
+        "--",
+        "/bin/sh",
+        "-c",
+        "cat /etc/hostname; true",
+    ]);
     check(done.ok(), || done.describe())?;
     let text = std::fs::read_to_string(&log).map_err(|e| format!("{log_name}: {e}"))?;
-    let line = text.lines().find(|l| l.contains("openat(") && l.contains("\"/etc/hostname\""));
-    check(line.is_some_and(|l| l.contains("AT_FDCWD") && l.contains("O_RDONLY") && l.contains(" = 3")), || {
-        format!("no readable openat line:\n{}", command::tail(&text, 20))
-    })?;
+    let line = text
+        .lines()
+        .find(|l| l.contains("openat(") && l.contains("\"/etc/hostname\""));
+    check(
+        line.is_some_and(|l| {
+            l.contains("AT_FDCWD") && l.contains("O_RDONLY") && l.contains(" = 3")
+        }),
+        || format!("no readable openat line:\n{}", command::tail(&text, 20)),
+    )?;
     check(text.contains("execve("), || "no execve line".into())
 }
 
@@ -434,7 +590,10 @@ fn spec_runs(ctx: &Ctx<'_>) -> Result<(), String> {
     check(done.ok(), || done.describe())?;
     let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
     let mut v: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    check(v.get("process").is_some() && v.get("root").is_some() && v.get("ociVersion").is_some(), || text.clone())?;
+    check(
+        v.get("process").is_some() && v.get("root").is_some() && v.get("ociVersion").is_some(),
+        || text.clone(),
+    )?;
     v["process"]["args"] = json!(["/bin/echo", "from spec"]);
     v["process"]["terminal"] = json!(false);
     std::fs::write(&path, v.to_string()).map_err(|e| e.to_string())?;
@@ -443,7 +602,11 @@ fn spec_runs(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 fn run_exit_codes(ctx: &Ctx<'_>) -> Result<(), String> {
-    for (script, code) in [("exit 0", 0), ("exit 5", 5), ("sh -c 'kill -9 $$'", 137)] {
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 5", 5),
+        ("sh -c 'kill -9 $$'; exit $?", 137),
+    ] {
         let bundle = ctx.bundle("b", &["/bin/sh", "-c", script], |_| ())?;
         expect(&ctx.run_bundle("x", &bundle), code, "")?;
     }
@@ -474,7 +637,9 @@ fn quiet(ctx: &Ctx<'_>, args: &[&str]) -> Result<Done, String> {
     let mut c = ctx.runsc(args);
     let log = ctx.dir.join("quiet.log");
     let file = std::fs::File::create(&log).map_err(|e| e.to_string())?;
-    c.stdin(Stdio::null()).stdout(file.try_clone().map_err(|e| e.to_string())?).stderr(file);
+    c.stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(|e| e.to_string())?)
+        .stderr(file);
     let mut child = c.spawn().map_err(|e| e.to_string())?;
     let end = Instant::now() + Duration::from_secs(20);
     let status = loop {
@@ -488,32 +653,73 @@ fn quiet(ctx: &Ctx<'_>, args: &[&str]) -> Result<Done, String> {
             _ => std::thread::sleep(Duration::from_millis(10)),
         }
     };
-    Ok(Done { status, stdout: String::new(), stderr: std::fs::read_to_string(&log).unwrap_or_default() })
+    Ok(Done {
+        status,
+        stdout: String::new(),
+        stderr: std::fs::read_to_string(&log).unwrap_or_default(),
+    })
 }
 
 fn life_cycle(ctx: &Ctx<'_>) -> Result<(), String> {
-    let bundle = ctx.bundle("b", &["/bin/sh", "-c", "echo started > /out; exec sleep 1000"], |c| {
-        c["annotations"] = json!({"test.key": "value"});
-    })?;
+    let bundle = ctx.bundle(
+        "b",
+        &["/bin/sh", "-c", "echo started > /out; exec sleep 1000"],
+        |c| {
+            c["annotations"] = json!({"test.key": "value"});
+        },
+    )?;
     let pid_file = ctx.dir.join("pid");
-    let done = quiet(ctx, &["create", "--bundle", &bundle, "--pid-file", &pid_file.to_string_lossy(), "c1"])?;
+    let done = quiet(
+        ctx,
+        &[
+            "create",
+            "--bundle",
+            &bundle,
+            "--pid-file",
+            &pid_file.to_string_lossy(),
+            "c1",
+        ],
+    )?;
     check(done.ok(), || format!("create: {}", done.describe()))?;
     let v = state_of(ctx, "c1")?;
-    check(v["status"] == "created" && v["id"] == "c1" && v["bundle"] == bundle.as_str(), || v.to_string())?;
+    check(
+        v["status"] == "created" && v["id"] == "c1" && v["bundle"] == bundle.as_str(),
+        || v.to_string(),
+    )?;
     check(v["annotations"]["test.key"] == "value", || v.to_string())?;
-    let pid: u64 = std::fs::read_to_string(&pid_file).unwrap_or_default().trim().parse().unwrap_or(0);
-    check(pid > 1 && v["pid"] == pid, || format!("pid file {pid}, state {v}"))?;
-    check(!std::path::Path::new(&bundle).join("rootfs/out").exists(), || "it ran before start".into())?;
+    let pid: u64 = std::fs::read_to_string(&pid_file)
+        .unwrap_or_default()
+        .trim()
+        .parse()
+        .unwrap_or(0);
+    check(pid > 1 && v["pid"] == pid, || {
+        format!("pid file {pid}, state {v}")
+    })?;
+    check(
+        !std::path::Path::new(&bundle).join("rootfs/out").exists(),
+        || "it ran before start".into(),
+    )?;
     let done = ctx.run(&["start", "c1"]);
     check(done.ok(), || format!("start: {}", done.describe()))?;
     wait_status(ctx, "c1", "running")?;
-    refused(&ctx.run(&["start", "c1"]), &["c1"]).or_else(|_| refused(&ctx.run(&["start", "c1"]), &["start"]))?;
+    refused(&ctx.run(&["start", "c1"]), &["c1"])
+        .or_else(|_| refused(&ctx.run(&["start", "c1"]), &["start"]))?;
     let list = ctx.run(&["list"]);
-    check(list.stdout.contains("c1") && list.stdout.contains("running"), || list.describe())?;
+    check(
+        list.stdout.contains("c1") && list.stdout.contains("running"),
+        || list.describe(),
+    )?;
     let json = ctx.run(&["list", "--format", "json"]);
-    check(serde_json::from_str::<Value>(&json.stdout).is_ok_and(|v| v[0]["id"] == "c1"), || json.describe())?;
-    refused(&ctx.run(&["delete", "c1"]), &["c1"]).or_else(|_| refused(&ctx.run(&["delete", "c1"]), &["running"]))?;
-    refused(&ctx.run(&["create", "--bundle", &bundle, "c1"]), &["c1", "exist"])?;
+    check(
+        serde_json::from_str::<Value>(&json.stdout).is_ok_and(|v| v[0]["id"] == "c1"),
+        || json.describe(),
+    )?;
+    refused(&ctx.run(&["delete", "c1"]), &["c1"])
+        .or_else(|_| refused(&ctx.run(&["delete", "c1"]), &["running"]))?;
+    refused(
+        &ctx.run(&["create", "--bundle", &bundle, "c1"]),
+        &["c1", "exist"],
+    )?;
     let done = ctx.run(&["kill", "c1", "KILL"]);
     check(done.ok(), || format!("kill: {}", done.describe()))?;
     wait_status(ctx, "c1", "stopped")?;
@@ -523,52 +729,93 @@ fn life_cycle(ctx: &Ctx<'_>) -> Result<(), String> {
     check(done.ok(), || format!("delete: {}", done.describe()))?;
     refused(&ctx.run(&["state", "c1"]), &["c1"])?;
     // Forced deletion of a running one.
-    check(quiet(ctx, &["create", "--bundle", &bundle, "c2"])?.ok(), || "create c2".into())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c2"])?.ok(),
+        || "create c2".into(),
+    )?;
     check(ctx.run(&["start", "c2"]).ok(), || "start c2".into())?;
     let done = ctx.run(&["delete", "--force", "c2"]);
     check(done.ok(), || format!("delete --force: {}", done.describe()))?;
     // Deleted before it was ever started.
-    check(quiet(ctx, &["create", "--bundle", &bundle, "c3"])?.ok(), || "create c3".into())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c3"])?.ok(),
+        || "create c3".into(),
+    )?;
     let done = ctx.run(&["delete", "--force", "c3"]);
-    check(done.ok(), || format!("delete of a created one: {}", done.describe()))?;
+    check(done.ok(), || {
+        format!("delete of a created one: {}", done.describe())
+    })?;
     ctx.nothing_left()
 }
 
 fn exec_and_ps(ctx: &Ctx<'_>) -> Result<(), String> {
     let bundle = ctx.bundle("b", &["/bin/sleep", "1000"], |_| ())?;
-    check(quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(), || "create".into())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(),
+        || "create".into(),
+    )?;
     check(ctx.run(&["start", "c"]).ok(), || "start".into())?;
     expect(&ctx.run(&["exec", "c", "/bin/echo", "hello"]), 0, "hello\n")?;
     expect(&ctx.run(&["exec", "c", "/bin/sh", "-c", "exit 9"]), 9, "")?;
-    expect(&ctx.run(&["exec", "--cwd", "/tmp", "--env", "A=b", "c", "/bin/sh", "-c", "pwd; echo $A"]), 0, "/tmp\nb\n")?;
-    expect(&ctx.run(&["exec", "--user", "1000:1000", "c", "/bin/id", "-u"]), 0, "1000\n")?;
+    expect(
+        &ctx.run(&[
+            "exec",
+            "--cwd",
+            "/tmp",
+            "--env",
+            "A=b",
+            "c",
+            "/bin/sh",
+            "-c",
+            "pwd; echo $A",
+        ]),
+        0,
+        "/tmp\nb\n",
+    )?;
+    expect(
+        &ctx.run(&["exec", "--user", "1000:1000", "c", "/bin/id", "-u"]),
+        0,
+        "1000\n",
+    )?;
     let done = ctx.run(&["exec", "c", "/no/such"]);
-    check(!done.ok() && done.stderr.contains("/no/such"), || done.describe())?;
+    check(!done.ok() && done.stderr.contains("/no/such"), || {
+        done.describe()
+    })?;
     let ps = ctx.run(&["ps", "c"]);
     check(ps.ok() && ps.stdout.contains("sleep"), || ps.describe())?;
     // The sandbox's processes see each other.
     let done = ctx.run(&["exec", "c", "/bin/sh", "-c", "kill -0 1 && echo sees"]);
     check(done.stdout == "sees\n", || done.describe())?;
     refused(&ctx.run(&["exec", "none", "/bin/true"]), &["none"])?;
-    check(ctx.run(&["delete", "--force", "c"]).ok(), || "delete".into())?;
+    check(ctx.run(&["delete", "--force", "c"]).ok(), || {
+        "delete".into()
+    })?;
     ctx.nothing_left()
 }
 
 fn debug_stacks(ctx: &Ctx<'_>) -> Result<(), String> {
     let bundle = ctx.bundle("b", &["/bin/sleep", "1000"], |_| ())?;
-    check(quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(), || "create".into())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(),
+        || "create".into(),
+    )?;
     check(ctx.run(&["start", "c"]).ok(), || "start".into())?;
     std::thread::sleep(Duration::from_millis(200));
     let done = ctx.run(&["debug", "--stacks", "c"]);
-    check(done.ok() && done.stdout.contains("nanosleep"), || done.describe())?;
-    check(ctx.run(&["delete", "--force", "c"]).ok(), || "delete".into())
+    check(done.ok() && done.stdout.contains("nanosleep"), || {
+        done.describe()
+    })?;
+    check(ctx.run(&["delete", "--force", "c"]).ok(), || {
+        "delete".into()
+    })
 }
 
 fn process_settings(ctx: &Ctx<'_>) -> Result<(), String> {
     let script = "id -u; id -g; id -G; pwd; echo $VAR; ulimit -n; hostname; umask; \
                   grep -E '^(CapEff|NoNewPrivs)' /proc/self/status";
     let bundle = ctx.bundle("b", &["/bin/sh", "-c", script], |c| {
-        c["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6], "umask": 0o27});
+        c["process"]["user"] =
+            json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6], "umask": 0o27});
         c["process"]["cwd"] = json!("/tmp");
         c["process"]["env"] = json!(["PATH=/bin", "VAR=value"]);
         c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 77, "soft": 55}]);
@@ -581,7 +828,11 @@ fn process_settings(ctx: &Ctx<'_>) -> Result<(), String> {
     expect(&ctx.run_bundle("x", &bundle), 0, out)?;
     // Root with few capabilities.
     let bundle = ctx.bundle("c", &["/bin/grep", "CapBnd", "/proc/self/status"], |_| ())?;
-    expect(&ctx.run_bundle("y", &bundle), 0, "CapBnd:\t00000000000000e3\n")
+    expect(
+        &ctx.run_bundle("y", &bundle),
+        0,
+        "CapBnd:\t00000000000000e3\n",
+    )
 }
 
 fn mounts_and_paths(ctx: &Ctx<'_>) -> Result<(), String> {
@@ -604,39 +855,82 @@ fn mounts_and_paths(ctx: &Ctx<'_>) -> Result<(), String> {
         c["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/kcore"]);
         c["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
     })?;
-    expect(&ctx.run_bundle("x", &bundle), 0, "from host\nro\n0\nlocked\ntmpfs\ndev\n")?;
+    expect(
+        &ctx.run_bundle("x", &bundle),
+        0,
+        "from host\nro\n0\nlocked\ntmpfs\ndev\n",
+    )?;
     let back = std::fs::read_to_string(shared.join("out")).unwrap_or_default();
-    check(back == "back\n", || format!("the bind mount holds {back:?}"))?;
-    let bundle = ctx.bundle("c", &["/bin/touch", "/new"], |c| c["root"]["readonly"] = json!(true))?;
+    check(back == "back\n", || {
+        format!("the bind mount holds {back:?}")
+    })?;
+    let bundle = ctx.bundle("c", &["/bin/touch", "/new"], |c| {
+        c["root"]["readonly"] = json!(true)
+    })?;
     let done = ctx.run_bundle("y", &bundle);
-    check(!done.ok() && done.stderr.contains("Read-only"), || done.describe())
+    check(!done.ok() && done.stderr.contains("Read-only"), || {
+        done.describe()
+    })
 }
 
 fn rootfs_writes_go_through(ctx: &Ctx<'_>) -> Result<(), String> {
-    let bundle = ctx.bundle("b", &["/bin/sh", "-c", "echo kept > /etc/new; rm /etc/passwd; mkdir /d"], |_| ())?;
+    let bundle = ctx.bundle(
+        "b",
+        &[
+            "/bin/sh",
+            "-c",
+            "echo kept > /etc/new; rm /etc/passwd; mkdir /d",
+        ],
+        |_| (),
+    )?;
     expect(&ctx.run_bundle("x", &bundle), 0, "")?;
     let rootfs = std::path::Path::new(&bundle).join("rootfs");
-    check(std::fs::read_to_string(rootfs.join("etc/new")).is_ok_and(|t| t == "kept\n"), || "the file is not there".into())?;
-    check(!rootfs.join("etc/passwd").exists() && rootfs.join("d").is_dir(), || "changes are missing".into())?;
+    check(
+        std::fs::read_to_string(rootfs.join("etc/new")).is_ok_and(|t| t == "kept\n"),
+        || "the file is not there".into(),
+    )?;
+    check(
+        !rootfs.join("etc/passwd").exists() && rootfs.join("d").is_dir(),
+        || "changes are missing".into(),
+    )?;
     let mut c = ctx.runsc(&["--overlay2=root:memory", "run", "--bundle", &bundle, "y"]);
     let done = command::run(&mut c, Duration::from_secs(30));
     check(done.code().is_some(), || done.describe())?;
     let bundle = ctx.bundle("b2", &["/bin/touch", "/etc/thrown-away"], |_| ())?;
     let done = ctx.run(&["--overlay2=root:memory", "run", "--bundle", &bundle, "z"]);
     check(done.ok(), || done.describe())?;
-    check(!std::path::Path::new(&bundle).join("rootfs/etc/thrown-away").exists(), || "the overlay leaks".into())
+    check(
+        !std::path::Path::new(&bundle)
+            .join("rootfs/etc/thrown-away")
+            .exists(),
+        || "the overlay leaks".into(),
+    )
 }
 
 fn bad_bundle(ctx: &Ctx<'_>) -> Result<(), String> {
-    refused(&ctx.run_bundle("x", "/no/such/bundle"), &["/no/such/bundle"])?;
+    refused(
+        &ctx.run_bundle("x", "/no/such/bundle"),
+        &["/no/such/bundle"],
+    )?;
     let empty = ctx.dir.join("empty");
     std::fs::create_dir_all(&empty).map_err(|e| e.to_string())?;
-    refused(&ctx.run_bundle("x", &empty.to_string_lossy()), &["config.json"])?;
+    refused(
+        &ctx.run_bundle("x", &empty.to_string_lossy()),
+        &["config.json"],
+    )?;
     let bundle = ctx.bundle("b", &["/bin/true"], |_| ())?;
     let config = std::path::Path::new(&bundle).join("config.json");
-    for text in ["", "not json", "[]", "{\"ociVersion\": 5}", "{\"process\":", "\u{0}\u{1}\u{2}"] {
+    for text in [
+        "",
+        "not json",
+        "[]",
+        "{\"ociVersion\": 5}",
+        "{\"process\":",
+        "\u{0}\u{1}\u{2}",
+    ] {
         std::fs::write(&config, text).map_err(|e| e.to_string())?;
-        refused(&ctx.run_bundle("x", &bundle), &["config.json"]).map_err(|e| format!("{text:?}: {e}"))?;
+        refused(&ctx.run_bundle("x", &bundle), &["config.json"])
+            .map_err(|e| format!("{text:?}: {e}"))?;
     }
     std::fs::remove_file(&config).map_err(|e| e.to_string())?;
     std::fs::create_dir(&config).map_err(|e| e.to_string())?;
@@ -647,17 +941,49 @@ fn bad_bundle(ctx: &Ctx<'_>) -> Result<(), String> {
 fn bad_config(ctx: &Ctx<'_>) -> Result<(), String> {
     type Change = fn(&mut Value);
     let cases: &[(&str, Change, &[&str])] = &[
-        ("no-rootfs", |c| c["root"]["path"] = json!("missing-root"), &["missing-root"]),
-        ("file-rootfs", |c| c["root"]["path"] = json!("config.json"), &["config.json"]),
+        (
+            "no-rootfs",
+            |c| c["root"]["path"] = json!("missing-root"),
+            &["missing-root"],
+        ),
+        (
+            "file-rootfs",
+            |c| c["root"]["path"] = json!("config.json"),
+            &["config.json"],
+        ),
         ("no-root", |c| c["root"] = Value::Null, &["root"]),
         ("no-process", |c| c["process"] = Value::Null, &["process"]),
         ("no-args", |c| c["process"]["args"] = json!([]), &["args"]),
-        ("unknown-mount", |c| c["mounts"] = json!([{"destination": "/m", "type": "nosuchfs", "source": "x"}]), &["nosuchfs"]),
-        ("missing-source", |c| c["mounts"] = json!([{"destination": "/m", "type": "bind", "source": "/no/such/source", "options": ["bind"]}]), &["/no/such/source"]),
-        ("relative-mount", |c| c["mounts"] = json!([{"destination": "m", "type": "tmpfs", "source": "x", "options": ["nosuchoption=1"]}]), &[]),
-        ("unknown-capability", |c| c["process"]["capabilities"]["effective"] = json!(["CAP_NO_SUCH"]), &["CAP_NO_SUCH"]),
-        ("unknown-rlimit", |c| c["process"]["rlimits"] = json!([{"type": "RLIMIT_NO_SUCH", "hard": 1, "soft": 1}]), &["RLIMIT_NO_SUCH"]),
-        ("unknown-namespace", |c| c["linux"]["namespaces"] = json!([{"type": "nosuchns"}]), &["nosuchns"]),
+        (
+            "unknown-mount",
+            |c| c["mounts"] = json!([{"destination": "/m", "type": "nosuchfs", "source": "x"}]),
+            &["nosuchfs"],
+        ),
+        (
+            "missing-source",
+            |c| c["mounts"] = json!([{"destination": "/m", "type": "bind", "source": "/no/such/source", "options": ["bind"]}]),
+            &["/no/such/source"],
+        ),
+        (
+            "relative-mount",
+            |c| c["mounts"] = json!([{"destination": "m", "type": "tmpfs", "source": "x", "options": ["nosuchoption=1"]}]),
+            &[],
+        ),
+        (
+            "unknown-capability",
+            |c| c["process"]["capabilities"]["effective"] = json!(["CAP_NO_SUCH"]),
+            &["CAP_NO_SUCH"],
+        ),
+        (
+            "unknown-rlimit",
+            |c| c["process"]["rlimits"] = json!([{"type": "RLIMIT_NO_SUCH", "hard": 1, "soft": 1}]),
+            &["RLIMIT_NO_SUCH"],
+        ),
+        (
+            "unknown-namespace",
+            |c| c["linux"]["namespaces"] = json!([{"type": "nosuchns"}]),
+            &["nosuchns"],
+        ),
     ];
     for (name, change, words) in cases {
         let bundle = ctx.bundle(name, &["/bin/true"], *change)?;
@@ -667,35 +993,68 @@ fn bad_config(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 fn bad_process(ctx: &Ctx<'_>) -> Result<(), String> {
-    let bundle = ctx.bundle("a", &["/bin/true"], |c| c["process"]["cwd"] = json!("/no/such/cwd"))?;
+    let bundle = ctx.bundle("a", &["/bin/true"], |c| {
+        c["process"]["cwd"] = json!("/no/such/cwd")
+    })?;
     refused(&ctx.run_bundle("a", &bundle), &["/no/such/cwd"])?;
-    let bundle = ctx.bundle("b", &["/bin/true"], |c| c["process"]["cwd"] = json!("relative"))?;
+    let bundle = ctx.bundle("b", &["/bin/true"], |c| {
+        c["process"]["cwd"] = json!("relative")
+    })?;
     refused(&ctx.run_bundle("b", &bundle), &["relative"])?;
     let bundle = ctx.bundle("c", &["/no/such/program"], |_| ())?;
     refused(&ctx.run_bundle("c", &bundle), &["/no/such/program"])?;
     let bundle = ctx.bundle("d", &["/etc/passwd"], |_| ())?;
     refused(&ctx.run_bundle("d", &bundle), &["/etc/passwd"])?;
-    let bundle = ctx.bundle("e", &["/bin/true"], |c| c["process"]["user"] = json!({"uid": "root", "gid": 0}))?;
+    let bundle = ctx.bundle("e", &["/bin/true"], |c| {
+        c["process"]["user"] = json!({"uid": "root", "gid": 0})
+    })?;
     refused(&ctx.run_bundle("e", &bundle), &["config.json"])?;
-    let bundle = ctx.bundle("f", &["/bin/true"], |c| c["process"]["user"] = json!({"uid": 4_294_967_295u64, "gid": 0}))?;
+    let bundle = ctx.bundle("f", &["/bin/true"], |c| {
+        c["process"]["user"] = json!({"uid": 4_294_967_295u64, "gid": 0})
+    })?;
     refused(&ctx.run_bundle("f", &bundle), &["4294967295"])?;
     ctx.nothing_left()
 }
 
 fn bad_ids(ctx: &Ctx<'_>) -> Result<(), String> {
     let bundle = ctx.bundle("b", &["/bin/true"], |_| ())?;
-    for id in ["", ".", "..", "a/b", "../../etc", "with space", "new\nline", &"x".repeat(2000)] {
+    for id in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../../etc",
+        "with space",
+        "new\nline",
+        &"x".repeat(2000),
+    ] {
         let done = ctx.run_bundle(id, &bundle);
-        check(done.code().is_some_and(|c| c != 0) && !done.stderr.is_empty(), || format!("{id:?}: {}", done.describe()))?;
+        check(
+            done.code().is_some_and(|c| c != 0) && !done.stderr.is_empty(),
+            || format!("{id:?}: {}", done.describe()),
+        )?;
     }
-    for command in [&["state", "none"][..], &["start", "none"], &["kill", "none"], &["delete", "none"], &["ps", "none"], &["exec", "none", "true"], &["debug", "--stacks", "none"]] {
+    for command in [
+        &["state", "none"][..],
+        &["start", "none"],
+        &["kill", "none"],
+        &["delete", "none"],
+        &["ps", "none"],
+        &["exec", "none", "true"],
+        &["debug", "--stacks", "none"],
+    ] {
         refused(&ctx.run(command), &["none"]).map_err(|e| format!("{command:?}: {e}"))?;
     }
     expect(&ctx.run(&["delete", "--force", "none"]), 0, "")?;
-    check(quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(), || "create".into())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(),
+        || "create".into(),
+    )?;
     refused(&ctx.run(&["kill", "c", "NOSUCHSIGNAL"]), &["NOSUCHSIGNAL"])?;
     refused(&ctx.run(&["kill", "c", "999"]), &["999"])?;
-    check(ctx.run(&["delete", "--force", "c"]).ok(), || "delete".into())?;
+    check(ctx.run(&["delete", "--force", "c"]).ok(), || {
+        "delete".into()
+    })?;
     ctx.nothing_left()
 }
 
@@ -717,7 +1076,9 @@ fn bad_elf_in_bundle(ctx: &Ctx<'_>) -> Result<(), String> {
 /// Starts a long `do` in the background and waits until its guest runs.
 fn background(ctx: &Ctx<'_>) -> Result<(std::process::Child, Vec<u32>), String> {
     let mut c = ctx.runsc(&["do", "--", "/bin/sh", "-c", "echo ready; exec sleep 300"]);
-    c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    c.stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = c.spawn().map_err(|e| e.to_string())?;
     let mut buf = [0u8; 6];
     child
@@ -737,7 +1098,8 @@ fn all_gone(pids: &[u32]) -> Result<(), String> {
             .iter()
             .copied()
             .filter(|p| {
-                std::fs::read_to_string(format!("/proc/{p}/stat")).is_ok_and(|s| !s.contains(") Z "))
+                std::fs::read_to_string(format!("/proc/{p}/stat"))
+                    .is_ok_and(|s| !s.contains(") Z "))
             })
             .collect();
         if left.is_empty() {
@@ -767,8 +1129,10 @@ fn unprivileged(tree: &[u32]) -> Vec<u32> {
     tree.iter()
         .copied()
         .filter(|p| {
-            std::fs::read_to_string(format!("/proc/{p}/status"))
-                .is_ok_and(|s| s.lines().any(|l| l.starts_with("Uid:") && !l.contains("\t0\t")))
+            std::fs::read_to_string(format!("/proc/{p}/status")).is_ok_and(|s| {
+                s.lines()
+                    .any(|l| l.starts_with("Uid:") && !l.contains("\t0\t"))
+            })
         })
         .collect()
 }
@@ -776,7 +1140,10 @@ fn unprivileged(tree: &[u32]) -> Vec<u32> {
 fn killed_sentry_is_reported(ctx: &Ctx<'_>) -> Result<(), String> {
     let (mut child, tree) = background(ctx)?;
     // The sentry is the first unprivileged process below the client.
-    let sentry = unprivileged(&tree).first().copied().ok_or("no unprivileged process runs")?;
+    let sentry = unprivileged(&tree)
+        .first()
+        .copied()
+        .ok_or("no unprivileged process runs")?;
     // SAFETY: kill takes plain integers.
     unsafe { libc::kill(sentry as i32, libc::SIGKILL) };
     let end = Instant::now() + Duration::from_secs(10);

@@ -11,10 +11,10 @@ use super::pool::{self, Job};
 use super::tally::{Outcome, Tally, Verdict};
 
 const STRESSORS: &[&str] = &[
-    "cpu", "vm", "brk", "mmap", "mremap", "fork", "vfork", "clone", "exec", "pipe", "signal", "kill", "futex",
-    "timer", "itimer", "sem", "sem-sysv", "mq", "msg", "shm", "shm-sysv", "epoll", "poll", "eventfd", "hdd", "dir",
-    "dentry", "rename", "link", "flock", "fcntl", "inotify", "sock", "udp", "sockpair", "sockfd", "pthread",
-    "switch", "sigq",
+    "cpu", "vm", "brk", "mmap", "mremap", "fork", "vfork", "clone", "exec", "pipe", "signal",
+    "kill", "futex", "timer", "itimer", "sem", "sem-sysv", "mq", "msg", "shm", "shm-sysv", "epoll",
+    "poll", "eventfd", "hdd", "dir", "dentry", "rename", "link", "flock", "fcntl", "inotify",
+    "sock", "udp", "sockpair", "sockfd", "pthread", "switch", "sigq",
 ];
 
 /// Names of all cases.
@@ -36,13 +36,24 @@ pub fn list() -> Vec<String> {
 fn case(name: &str) -> Vec<String> {
     let (suite, what) = name.split_once('/').unwrap_or_default();
     let line = if suite == "stress-ng" {
-        format!("cd $(mktemp -d) && stress-ng --{what} 2 --timeout 5s --verify --temp-path . --oomable 2>&1 | tail -30; test ${{PIPESTATUS[0]}} = 0")
+        format!(
+            "cd $(mktemp -d) && stress-ng --{what} 2 --timeout 5s --verify --temp-path . --oomable 2>&1 | tail -30; test ${{PIPESTATUS[0]}} = 0"
+        )
     } else {
-        format!("cd $(mktemp -d) && /usr/bin/python3 -m test -u none --timeout 600 {what} 2>&1 | tail -60; exit ${{PIPESTATUS[0]}}")
+        format!(
+            "cd $(mktemp -d) && /usr/bin/python3 -m test -u none --timeout 600 {what} 2>&1 | tail -60; exit ${{PIPESTATUS[0]}}"
+        )
     };
     [
-        "env", "-i", "HOME=/tmp", "LANG=C.UTF-8", "TERM=dumb",
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", &line,
+        "env",
+        "-i",
+        "HOME=/tmp",
+        "LANG=C.UTF-8",
+        "TERM=dumb",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "bash",
+        "-c",
+        &line,
     ]
     .map(str::to_owned)
     .to_vec()
@@ -50,7 +61,10 @@ fn case(name: &str) -> Vec<String> {
 
 fn native(name: &str) -> (bool, Duration, String) {
     let words = case(name);
-    let (program, args) = words.split_first().map(|(p, a)| (p.clone(), a.to_vec())).unwrap_or_default();
+    let (program, args) = words
+        .split_first()
+        .map(|(p, a)| (p.clone(), a.to_vec()))
+        .unwrap_or_default();
     let start = Instant::now();
     let done = command::run(Command::new(program).args(args), Duration::from_secs(400));
     (done.ok(), start.elapsed(), done.describe())
@@ -61,7 +75,9 @@ fn inside(options: &Options, platform: &str, name: &str, took: Duration) -> (boo
     let mut detail = String::new();
     for _ in 0..3 {
         let mut c = Command::new(&options.runsc);
-        c.arg(format!("--platform={platform}")).args(["do", "--cwd=/", "--"]).args(case(name));
+        c.arg(format!("--platform={platform}"))
+            .args(["do", "--cwd=/", "--"])
+            .args(case(name));
         let done = command::run(&mut c, took * 3 + Duration::from_secs(15));
         if done.ok() {
             return (true, detail);
@@ -87,7 +103,15 @@ pub fn run(options: &Options, tally: &Tally) {
                     }
                 } else {
                     let first = detail.lines().next().unwrap_or("").to_owned();
-                    tally.add("long", Outcome { name: name.clone(), platform: "native".into(), verdict: Verdict::Skip, detail: format!("fails natively: {first}") });
+                    tally.add(
+                        "long",
+                        Outcome {
+                            name: name.clone(),
+                            platform: "native".into(),
+                            verdict: Verdict::Skip,
+                            detail: format!("fails natively: {first}"),
+                        },
+                    );
                 }
             }) as Job<'_>
         })
@@ -108,7 +132,15 @@ pub fn run(options: &Options, tally: &Tally) {
             Box::new(move || {
                 let (ok, detail) = inside(options, platform, name, *took);
                 let verdict = if ok { Verdict::Pass } else { Verdict::Fail };
-                tally.add("long", Outcome { name: name.clone(), platform: platform.into(), verdict, detail });
+                tally.add(
+                    "long",
+                    Outcome {
+                        name: name.clone(),
+                        platform: platform.into(),
+                        verdict,
+                        detail,
+                    },
+                );
             }) as Job<'_>
         })
         .collect();
