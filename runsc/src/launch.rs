@@ -83,12 +83,32 @@ pub fn run(
     match outcome {
         Ok((id, status)) => {
             // Somebody else may have deleted it meanwhile.
-            if let Ok(container) = Created::open(global, &id) {
-                container.delete()?;
-            }
+            let Ok(container) = Created::open(global, &id) else {
+                return status;
+            };
+            // A process that ends at once may take the sandbox with it before
+            // the question has reached it.
+            let status = status.or_else(|err| container.entry.exit_status().ok_or(err));
+            container.delete()?;
             status
         }
         Err(err) => Err(err),
+    }
+}
+
+/// Waits for a container to end, leaving it to other commands meanwhile;
+/// answers its exit status.
+pub fn wait(global: &Global, id: &str) -> Result<u8> {
+    let client = Created::open(global, id)?.client();
+    let request = Request::Wait {
+        container: id.to_owned(),
+        pid: 0,
+    };
+    match client.call(&request, &[]) {
+        Ok(Reply::Exited { status }) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
+        Ok(_) => bail!("the sandbox answered something else than an exit status"),
+        // It may have ended before it was asked.
+        Err(err) => Created::open(global, id)?.entry.exit_status().ok_or(err),
     }
 }
 
@@ -259,20 +279,6 @@ impl Created {
             status: Status::Running,
             ..self.record.clone()
         })
-    }
-
-    /// Waits for the container to end.
-    pub fn wait(&self) -> Result<u8> {
-        let request = Request::Wait {
-            container: self.record.plan.id.clone(),
-            pid: 0,
-        };
-        match self.client().call(&request, &[]) {
-            Ok(Reply::Exited { status }) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
-            Ok(_) => bail!("the sandbox answered something else than an exit status"),
-            // It may have ended before it was asked.
-            Err(err) => self.entry.exit_status().ok_or(err),
-        }
     }
 
     /// Ends the sandbox, whatever it does, and forgets it.

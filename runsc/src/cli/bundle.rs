@@ -62,8 +62,9 @@ impl Run {
         if self.detach {
             return Ok(0);
         }
-        let status = created.wait()?;
-        created.delete()?;
+        drop(created);
+        let status = launch::wait(global, &self.bundle.id)?;
+        launch::Created::open(global, &self.bundle.id)?.delete()?;
         Ok(status)
     }
 }

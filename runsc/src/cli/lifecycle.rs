@@ -5,8 +5,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::Global;
-use crate::control::{Reply, Request};
-use crate::launch::Created;
+use crate::control::Request;
+use crate::launch::{self, Created};
 use crate::state::{Record, Status};
 use crate::{signals, time};
 
@@ -190,17 +190,8 @@ pub struct Wait {
 
 impl Wait {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let client = Created::open(global, &self.id)?.client();
-        let request = Request::Wait {
-            container: self.id.clone(),
-            pid: 0,
-        };
-        match client.call(&request, &[])? {
-            Reply::Exited { status } => {
-                println!("{}", json!({"id": self.id, "exitStatus": status}));
-                Ok(0)
-            }
-            _ => bail!("the sandbox answered something else than an exit status"),
-        }
+        let status = launch::wait(global, &self.id)?;
+        println!("{}", json!({"id": self.id, "exitStatus": status}));
+        Ok(0)
     }
 }
