@@ -1002,7 +1002,7 @@ fn bad_process(ctx: &Ctx<'_>) -> Result<(), String> {
     })?;
     refused(&ctx.run_bundle("b", &bundle), &["relative"])?;
     let bundle = ctx.bundle("c", &["/no/such/program"], |_| ())?;
-    refused(&ctx.run_bundle("c", &bundle), &["/no/such/program"])?;
+    refused(&ctx.run_bundle("c", &bundle), &["/no/such/program"]).map_err(|e| format!("c: {e}"))?;
     let bundle = ctx.bundle("d", &["/etc/passwd"], |_| ())?;
     refused(&ctx.run_bundle("d", &bundle), &["/etc/passwd"])?;
     let bundle = ctx.bundle("e", &["/bin/true"], |c| {
