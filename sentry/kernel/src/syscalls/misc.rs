@@ -10,7 +10,7 @@ use syscall_tables::abi::*;
 use crate::ctx::{Ctx, SysResult};
 use crate::kernel::{RELEASE, VERSION};
 use crate::task::access::AccessCreds;
-use crate::task::{CapSet, Task};
+use crate::task::{CapSet, ExitStatus, Task};
 use crate::user::Args;
 use crate::vfs::Fd;
 
@@ -156,4 +156,61 @@ pub async fn kcmp(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         Ordering::Less => 1,
         Ordering::Greater => 2,
     })
+}
+
+/// Actions of `syslog(2)`.
+const SYSLOG_READ_ALL: u32 = 3;
+const SYSLOG_CONSOLE_LEVEL: u32 = 8;
+const SYSLOG_SIZE_BUFFER: u32 = 10;
+/// Size of the kernel's log, which has nothing in it.
+const LOG_SIZE: u64 = 1 << 17;
+
+pub async fn syslog(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
+    let (action, len) = (args.u32(0), args.i32(2));
+    if action > SYSLOG_SIZE_BUFFER {
+        return Err(Errno::EINVAL);
+    }
+    let open_to_all = matches!(action, SYSLOG_READ_ALL | SYSLOG_SIZE_BUFFER);
+    if !open_to_all && !ctx.task.creds().has(CapSet::SYSLOG) {
+        return Err(Errno::EPERM);
+    }
+    match action {
+        2..=4 if args.raw(1) == 0 || len < 0 => Err(Errno::EINVAL),
+        SYSLOG_CONSOLE_LEVEL if !(1..=8).contains(&len) => Err(Errno::EINVAL),
+        SYSLOG_SIZE_BUFFER => Ok(LOG_SIZE),
+        _ => Ok(0),
+    }
+}
+
+/// Magic numbers and commands of `reboot(2)`.
+const REBOOT_MAGIC: u32 = 0xfee1_dead;
+const REBOOT_MAGIC2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+const REBOOT_RESTART: u32 = 0x0123_4567;
+const REBOOT_RESTART2: u32 = 0xa1b2_c3d4;
+const REBOOT_HALT: u32 = 0xcdef_0123;
+const REBOOT_POWER_OFF: u32 = 0x4321_fedc;
+
+/// In a pid namespace this ends its init, as if by a signal that says which
+/// of the two it was.
+pub async fn reboot(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
+    let creds = ctx.task.creds();
+    let ns = ctx.task.pid_ns();
+    if !creds.has_in(&ns.user_ns, CapSet::SYS_BOOT) {
+        return Err(Errno::EPERM);
+    }
+    if args.u32(0) != REBOOT_MAGIC || !REBOOT_MAGIC2.contains(&args.u32(1)) {
+        return Err(Errno::EINVAL);
+    }
+    let signal = match args.u32(2) {
+        REBOOT_RESTART | REBOOT_RESTART2 => Signal::SIGHUP,
+        REBOOT_HALT | REBOOT_POWER_OFF => Signal::SIGINT,
+        _ => return Err(Errno::EINVAL),
+    };
+    if let Some(init) = ns.init() {
+        init.begin_exit(ExitStatus::Signal {
+            signal,
+            core: false,
+        });
+    }
+    Ok(0)
 }

@@ -227,9 +227,13 @@ impl Terminal {
                 // Not this process's controlling terminal.
                 return Ok(());
             }
+            if Weak::ptr_eq(&job.foreground, &Weak::new()) {
+                return Ok(());
+            }
             job.foreground.upgrade()
         };
-        if foreground.is_none_or(|foreground| Arc::ptr_eq(&foreground, &own)) {
+        // A foreground group without members stays the foreground one.
+        if foreground.is_some_and(|foreground| Arc::ptr_eq(&foreground, &own)) {
             return Ok(());
         }
         let unheard = task.blocked().contains(signal) || task.group.sighand().ignores(signal);
