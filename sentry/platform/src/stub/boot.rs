@@ -34,6 +34,8 @@ const SYS_PRCTL: u64 = 157;
 const SYS_EXIT_GROUP: u64 = 231;
 const SYS_PRLIMIT64: u64 = 302;
 
+const SYS_MSEAL: u64 = 462;
+
 const AT_SYSINFO_EHDR: u64 = 33;
 
 fn syscall(nr: u64, args: [u64; 6]) -> i64 {
@@ -159,6 +161,18 @@ extern "C" fn boot(stack: u64) -> ! {
         21,
         syscall(SYS_MUNMAP, [text_end, l::GLOBAL - text_end, 0, 0, 0, 0]),
     );
+
+    // From Linux 6.10 on, nothing can change these mappings any more. Without
+    // it the filters' address checks stand alone.
+    for (start, end) in [
+        (l::TEXT, text_end),
+        (l::GLOBAL, l::GLOBAL + l::GLOBAL_LEN),
+        (vdso_start, vdso_end),
+    ] {
+        if start != 0 {
+            syscall(SYS_MSEAL, [start, end - start, 0, 0, 0, 0]);
+        }
+    }
 
     // The rest, with the stack: everything around the vDSO and the data pages
     // before it, of which kernels have at most 16.
