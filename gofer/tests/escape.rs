@@ -4,6 +4,7 @@ mod common;
 
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::{Gofer, OWNER, TempDir, root};
 use gofer::{Access, Config};
@@ -90,6 +91,8 @@ fn renames_of_parents_while_walking_never_show_the_outside() {
                 symlink(&outside.0, dir.join("a")).expect("link");
                 std::fs::remove_file(dir.join("a")).expect("remove");
                 std::fs::rename(dir.join("saved"), dir.join("a")).expect("rename");
+                // Long enough in place for some walks to arrive.
+                std::thread::sleep(Duration::from_micros(300));
             }
         });
         let walkers: Vec<_> = (0..3)

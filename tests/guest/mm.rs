@@ -1396,7 +1396,8 @@ unsafe fn process_vm_readv_writev() {
         1
     );
     eq!(b[0], 66);
-    b[0] = 77;
+    // Through the address that the call reads.
+    local.iov_base.cast::<u8>().write(77);
     let remote = libc::iovec {
         iov_base: p.add(1).cast(),
         iov_len: 1,

@@ -425,4 +425,3 @@ pub unsafe fn need_cap(cap: u32, what: &str) {
 
 pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_SYS_CHROOT: u32 = 18;
-pub const CAP_MKNOD: u32 = 27;
