@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("runsc-cri", &[]),
     ("tests", &[]),
+    ("bench", &[]),
 ];
 
 /// Crates without `#![forbid(unsafe_code)]`: the platform, and those with a
