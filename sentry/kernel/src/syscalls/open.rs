@@ -9,9 +9,8 @@ use zerocopy::IntoBytes;
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::Events;
 use crate::user::Args;
-use crate::vfs::notify::Mask;
 use crate::vfs::open::{OpenArgs, Opened};
-use crate::vfs::{Fd, FdFlags, FdTable, File, OpenMode, Start, WalkFlags};
+use crate::vfs::{Fd, FdFlags, Start, WalkFlags};
 
 /// Permission, set-id and sticky bits.
 const PERM_BITS: u32 = 0o7777;
@@ -159,7 +158,7 @@ async fn finish_open(
         watches.created(&file.path);
     }
     if !flags.contains(OpenFlags::O_PATH) {
-        watches.happened(&file.path, Mask::OPEN);
+        file.report_to(watches);
     }
     ctx.add_fd(file, fd_flags(flags.contains(OpenFlags::O_CLOEXEC)))
 }
@@ -176,23 +175,8 @@ pub(super) fn fd_flags(close_on_exec: bool) -> FdFlags {
 pub async fn close(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let files = ctx.task.files();
     let file = files.remove(Fd(args.i32(0)))?;
-    close_file(ctx, &files, file)?;
+    files.close_file(&file)?;
     Ok(0)
-}
-
-/// What closing a descriptor of `files` entails, once it is out of the table.
-pub(super) fn close_file(ctx: &Ctx<'_>, files: &FdTable, file: Arc<File>) -> Result<(), Errno> {
-    let flushed = files.close_file(&file);
-    let watches = &ctx.kernel.vfs.watches;
-    if !watches.is_idle() && Arc::strong_count(&file) == 1 {
-        let mask = if file.mode.contains(OpenMode::WRITE) {
-            Mask::CLOSE_WRITE
-        } else {
-            Mask::CLOSE_NOWRITE
-        };
-        watches.happened(&file.path, mask);
-    }
-    flushed
 }
 
 pub async fn close_range(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
@@ -219,7 +203,7 @@ pub async fn close_range(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     }
     for file in files.remove_where(|fd, _| inside(fd)) {
         // Errors of single files are not reported.
-        let _ = close_file(ctx, &files, file);
+        let _ = files.close_file(&file);
     }
     Ok(0)
 }
@@ -256,7 +240,7 @@ fn dup_to(ctx: &Ctx<'_>, old: i32, new: i32, flags: FdFlags) -> SysResult {
     let file = files.get_raw(Fd(old))?;
     if let Some(replaced) = files.replace(Fd(new), file, flags, limit)? {
         // dup2(2) reports no error of the implied close.
-        let _ = close_file(ctx, &files, replaced);
+        let _ = files.close_file(&replaced);
     }
     Ok(u64::from(new.unsigned_abs()))
 }

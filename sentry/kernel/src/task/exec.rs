@@ -184,7 +184,7 @@ fn close_on_exec(task: &Task) {
     let closed = files.remove_where(|_, flags| flags.contains(FdFlags::CLOEXEC));
     for file in closed {
         // Errors of a flush have nobody to go to.
-        let _ = file.ops.flush(&file);
+        let _ = files.close_file(&file);
     }
 }
 

@@ -16,6 +16,7 @@ use syscall_tables::Errno;
 use super::async_io::AsyncIo;
 use super::claims::Claim;
 use super::locks::{InodeKey, LockManager, LockOwner};
+use super::notify::{Mask, Watches};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, WaitQueue};
@@ -266,6 +267,8 @@ pub struct File {
     locks: OnceLock<Arc<LockManager>>,
     /// Kept as long as the description.
     claim: OnceLock<Claim>,
+    /// Who is told when the description is closed.
+    watches: OnceLock<Arc<Watches>>,
 }
 
 /// Who gets `SIGIO` of a file.
@@ -294,6 +297,7 @@ impl File {
             async_io: Mutex::default(),
             locks: OnceLock::new(),
             claim: OnceLock::new(),
+            watches: OnceLock::new(),
         })
     }
 
@@ -320,6 +324,12 @@ impl File {
     pub fn lock_key(&self) -> Result<InodeKey, Errno> {
         let attr = self.attr()?;
         Ok((attr.dev, attr.ino))
+    }
+
+    /// Tells those who watch that it was opened, and later that it was closed.
+    pub fn report_to(&self, watches: &Arc<Watches>) {
+        let _ = self.watches.set(watches.clone());
+        watches.happened(&self.path, Mask::OPEN);
     }
 
     /// Keeps what opening it claimed about the inode.
@@ -362,6 +372,16 @@ impl Drop for File {
     fn drop(&mut self) {
         if let Some(locks) = self.locks.get() {
             locks.release_owner(LockOwner::of_file(self));
+        }
+        if let Some(watches) = self.watches.get() {
+            watches.happened(
+                &self.path,
+                if self.mode.contains(OpenMode::WRITE) {
+                    Mask::CLOSE_WRITE
+                } else {
+                    Mask::CLOSE_NOWRITE
+                },
+            );
         }
         // `release` takes the description by reference: it is still whole.
         let ops = self.ops.clone();

@@ -44,7 +44,7 @@ pub struct Vfs {
     pub locks: Arc<LockManager>,
     pub claims: Arc<ClaimTable>,
     pub buffers: BufferPool,
-    pub watches: Watches,
+    pub watches: Arc<Watches>,
     /// Holds memfds and shared memory segments.
     pub shm: Arc<TmpFs>,
     pub(super) mount_lock: Mutex<()>,
@@ -104,7 +104,7 @@ impl Vfs {
             locks: LockManager::new(),
             claims: Arc::default(),
             buffers: BufferPool::default(),
-            watches: Watches::default(),
+            watches: Arc::default(),
             shm: TmpFs::new(SHM_DEV, &TmpFsOptions::default()),
             mount_lock: Mutex::new(()),
             rename_lock: Mutex::new(()),
