@@ -17,6 +17,8 @@ mod root;
 mod sockets;
 mod sysctl;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 

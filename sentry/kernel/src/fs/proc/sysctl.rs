@@ -44,7 +44,7 @@ fn fact(dir: &mut Builder, name: &str, value: impl std::fmt::Display) {
 pub(super) fn fill(dir: &mut Builder, kernel: &Arc<Kernel>) {
     dir.dir("kernel", |dir| kernel_dir(dir, kernel));
     dir.dir("vm", vm_dir);
-    dir.dir("fs", |dir| fs_dir(dir, kernel));
+    dir.dir("fs", fs_dir);
     dir.dir("net", net_dir);
     dir.dir("user", |dir| {
         for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
@@ -145,8 +145,10 @@ fn kernel_dir(dir: &mut Builder, kernel: &Arc<Kernel>) {
     constant(dir, "tainted", 0);
     constant(dir, "sysrq", 0);
     constant(dir, "hung_task_timeout_secs", 0);
-    fact(dir, "ns_last_pid", 0);
-    fact(dir, "pty_max", 4096);
+    dir.file("ns_last_pid", 0o444, |viewer: &Viewer| {
+        let ns = viewer.task()?.pid_ns();
+        Ok(format!("{}\n", ns.last_pid()).into_bytes())
+    });
     dir.dir("pty", |dir| {
         constant(dir, "max", 4096);
         constant(dir, "reserve", 1024);
@@ -212,8 +214,7 @@ fn vm_dir(dir: &mut Builder) {
 }
 
 /// A switch of the VFS.
-fn switch(dir: &mut Builder, name: &str, kernel: &Arc<Kernel>, pick: fn(&Kernel) -> &AtomicBool) {
-    let _ = kernel;
+fn switch(dir: &mut Builder, name: &str, pick: fn(&Kernel) -> &AtomicBool) {
     let read = move |viewer: &Viewer| {
         let on = pick(&viewer.kernel).load(Ordering::Relaxed);
         Ok(format!("{}\n", u8::from(on)).into_bytes())
@@ -233,7 +234,7 @@ fn switch(dir: &mut Builder, name: &str, kernel: &Arc<Kernel>, pick: fn(&Kernel)
     dir.file(name, 0o644, Knob { read, write });
 }
 
-fn fs_dir(dir: &mut Builder, kernel: &Arc<Kernel>) {
+fn fs_dir(dir: &mut Builder) {
     constant(dir, "file-max", "9223372036854775807");
     dir.file("file-nr", 0o444, file_nr);
     constant(dir, "nr_open", 1_048_576);
@@ -252,16 +253,16 @@ fn fs_dir(dir: &mut Builder, kernel: &Arc<Kernel>) {
     constant(dir, "suid_dumpable", 0);
     fact(dir, "overflowuid", OVERFLOW_ID);
     fact(dir, "overflowgid", OVERFLOW_ID);
-    switch(dir, "protected_symlinks", kernel, |kernel| {
+    switch(dir, "protected_symlinks", |kernel| {
         &kernel.vfs.sysctl.protected_symlinks
     });
-    switch(dir, "protected_hardlinks", kernel, |kernel| {
+    switch(dir, "protected_hardlinks", |kernel| {
         &kernel.vfs.sysctl.protected_hardlinks
     });
-    switch(dir, "protected_fifos", kernel, |kernel| {
+    switch(dir, "protected_fifos", |kernel| {
         &kernel.vfs.sysctl.protected_fifos
     });
-    switch(dir, "protected_regular", kernel, |kernel| {
+    switch(dir, "protected_regular", |kernel| {
         &kernel.vfs.sysctl.protected_fifos
     });
     dir.dir("inotify", |dir| {

@@ -196,6 +196,11 @@ pub(super) fn wchan(query: &Query<'_>) -> Text {
     ))
 }
 
+/// Frames belong to the host.
+pub(super) fn pagemap(_query: &Query<'_>) -> Text {
+    Err(Errno::EPERM)
+}
+
 /// The sentry has no kernel stack to show.
 pub(super) fn stack(query: &Query<'_>) -> Text {
     let viewer = query.viewer.task()?;

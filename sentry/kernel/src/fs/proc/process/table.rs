@@ -146,6 +146,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     .only(Scope::Process),
     private("smaps", 0o444, memory::smaps),
     private("smaps_rollup", 0o444, memory::smaps_rollup),
+    private("pagemap", 0o400, small::pagemap),
     text("wchan", small::wchan),
     guarded("stack", 0o400, small::stack),
     text("schedstat", small::schedstat),
