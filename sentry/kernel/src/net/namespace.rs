@@ -3,7 +3,7 @@
 //! Locks: leaves; nothing else is taken while they are held.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -28,6 +28,11 @@ pub struct Net {
     /// Files in messages that have not been received, by the sender's uid.
     in_flight: Mutex<HashMap<Uid, usize>>,
     unwanted: Mutex<Unwanted>,
+    /// Unix sockets in messages.
+    sockets_in_flight: AtomicUsize,
+    /// With this many of them it is time to look for lost ones; `usize::MAX`
+    /// while somebody does.
+    collect_at: AtomicUsize,
 }
 
 /// Files of messages that nobody will receive.
@@ -46,6 +51,8 @@ impl Default for Net {
             next_ino: AtomicU64::new(10_000),
             in_flight: Mutex::default(),
             unwanted: Mutex::default(),
+            sockets_in_flight: AtomicUsize::new(0),
+            collect_at: AtomicUsize::new(1),
         }
     }
 }
@@ -89,6 +96,42 @@ impl Net {
         {
             bound.remove(&key);
         }
+    }
+
+    /// Unix sockets of all namespaces.
+    pub fn all_unix_sockets(&self) -> Vec<Arc<UnixSocket>> {
+        let namespaces: Vec<_> = {
+            let namespaces = self.namespaces.lock();
+            namespaces.values().filter_map(Weak::upgrade).collect()
+        };
+        let sockets = namespaces.iter().map(|namespace| namespace.unix_sockets());
+        sockets.flatten().collect()
+    }
+
+    pub(super) fn add_sockets_in_flight(&self, count: usize) {
+        self.sockets_in_flight.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub_sockets_in_flight(&self, count: usize) {
+        self.sockets_in_flight.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether the caller is to look for lost sockets now, and then say
+    /// [`Self::collected`].
+    pub(super) fn wants_collection(&self) -> bool {
+        let at = self.collect_at.load(Ordering::Relaxed);
+        self.sockets_in_flight.load(Ordering::Relaxed) >= at
+            && self
+                .collect_at
+                .compare_exchange(at, usize::MAX, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Looking again is worth it when there are twice as many.
+    pub(super) fn collected(&self) {
+        let left = self.sockets_in_flight.load(Ordering::Relaxed);
+        self.collect_at
+            .store(left.saturating_mul(2).max(1), Ordering::Release);
     }
 
     /// Closes files of messages. A file may be a socket with messages that

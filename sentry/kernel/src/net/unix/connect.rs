@@ -356,6 +356,10 @@ impl UnixSocket {
         wake(senders);
         self.base.notify_all();
         drop(segments);
+        if self.net.wants_collection() {
+            super::collect::collect(&self.net);
+            self.net.collected();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `queue.rs` | what a socket has received |
 //! | `connect.rs` | bind, listen, connect, accept, release |
 //! | `transfer.rs` | sending and receiving |
+//! | `collect.rs` | closing sockets that only lost messages refer to |
 //! | `ops.rs` | the [`Socket`](super::Socket) interface and options |
 //!
 //! A socket's peer is an `Arc`; the cycle that two peers make ends when
@@ -14,6 +15,7 @@
 //! Locks: `state` and `rx` of a socket are never held together, nor with
 //! those of another socket.
 
+mod collect;
 mod connect;
 mod name;
 mod ops;

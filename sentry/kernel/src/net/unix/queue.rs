@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::UnixSocket;
+use super::collect::count_sockets;
 use crate::net::{Net, Sender, ring};
 use crate::task::Uid;
 use crate::vfs::File;
@@ -17,6 +18,8 @@ const KEEP_BYTES: usize = 64 << 10;
 /// Files under way, counted against their sender.
 pub struct InFlight {
     files: Vec<Arc<File>>,
+    /// How many of them are unix sockets.
+    sockets: usize,
     uid: Uid,
     net: Arc<Net>,
 }
@@ -24,12 +27,24 @@ pub struct InFlight {
 impl InFlight {
     /// Takes over files already counted by [`Net::add_in_flight`].
     pub fn new(files: Vec<Arc<File>>, uid: Uid, net: Arc<Net>) -> Self {
-        Self { files, uid, net }
+        let sockets = count_sockets(&files);
+        net.add_sockets_in_flight(sockets);
+        Self {
+            files,
+            sockets,
+            uid,
+            net,
+        }
+    }
+
+    fn landed(&self) {
+        self.net.sub_in_flight(self.uid, self.files.len());
+        self.net.sub_sockets_in_flight(self.sockets);
     }
 
     /// Takes the files to the receiver.
     pub fn take(mut self) -> Vec<Arc<File>> {
-        self.net.sub_in_flight(self.uid, self.files.len());
+        self.landed();
         std::mem::take(&mut self.files)
     }
 
@@ -41,7 +56,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.files.is_empty() {
-            self.net.sub_in_flight(self.uid, self.files.len());
+            self.landed();
             self.net.close_files(std::mem::take(&mut self.files));
         }
     }

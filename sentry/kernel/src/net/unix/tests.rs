@@ -62,3 +62,34 @@ fn records_keep_their_bounds() {
         assert_eq!(world.call(&world.init, nr::READ, &[b, BUF, 100]), 8);
     }
 }
+
+#[test]
+fn sockets_lost_in_each_others_messages_are_closed() {
+    let world = World::new();
+    let net = world.sandbox.kernel().net.clone();
+    let (a, b) = pair(&world, 1);
+    let number = |fd: u64| u32::try_from(fd).expect("small").to_le_bytes();
+    // struct msghdr with one byte and both descriptors.
+    let mut control = 24_u64.to_le_bytes().to_vec();
+    control.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+    control.extend_from_slice(&number(a));
+    control.extend_from_slice(&number(b));
+    let (iov, cmsg, header) = (DATA + 0x300, DATA + 0x340, DATA + 0x400);
+    world.poke(1, cmsg, &control);
+    let words =
+        |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    world.poke(1, iov, &words(&[TEXT, 1]));
+    world.poke(1, header, &words(&[0, 0, iov, 1, cmsg, 24, 0]));
+    assert_eq!(world.call(&world.init, nr::SENDMSG, &[a, header, 0]), 1);
+    for fd in [a, b] {
+        assert_eq!(world.call(&world.init, nr::CLOSE, &[fd]), 0);
+    }
+    assert_eq!(net.all_unix_sockets().len(), 2);
+    // The next socket that is closed sweeps up.
+    let (c, d) = pair(&world, 1);
+    assert_eq!(net.all_unix_sockets().len(), 4);
+    for fd in [c, d] {
+        assert_eq!(world.call(&world.init, nr::CLOSE, &[fd]), 0);
+    }
+    assert_eq!(net.all_unix_sockets().len(), 0);
+}
