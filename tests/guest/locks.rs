@@ -36,6 +36,7 @@ cases![
     inotify_merges_equal_events,
     inotify_isdir_and_attrib,
     inotify_from_other_process,
+    inotify_close_at_exit,
 ];
 
 unsafe fn rw(name: &str) -> i32 {
@@ -697,4 +698,17 @@ unsafe fn inotify_from_other_process() {
             s(libc::IN_CLOSE_WRITE, "theirs")
         ]
     );
+}
+
+/// A description that ends with its process, or with its last duplicate, is
+/// closed once.
+unsafe fn inotify_close_at_exit() {
+    let (fd, _) = watch(libc::IN_CLOSE);
+    in_child(|| {
+        let f = open("d/theirs", libc::O_CREAT | libc::O_WRONLY);
+        libc::dup(f);
+        libc::close(f);
+        libc::_exit(0);
+    });
+    eq!(masks(fd), [s(libc::IN_CLOSE_WRITE, "theirs")]);
 }
