@@ -10,6 +10,9 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chdir, geteuid, pivot_root, setgroups, setresgid, setresuid};
+use sentry_platform::host::inet::HostNetwork;
+
+use crate::network::{self, NetworkPlan};
 
 /// First host uid of sandboxes. Each sandbox has one of its own, far above
 /// what distributions and subordinate id ranges hand out, so that no other
@@ -32,8 +35,12 @@ pub fn sandbox_uid(id: &str) -> u32 {
 /// Moves this single-threaded process into namespaces of its own, under an
 /// unprivileged host uid, with an empty read-only file system as its root.
 /// Capabilities inside the new user namespace remain until
-/// [`drop_privileges`].
-pub fn enter(id: &str) -> Result<()> {
+/// [`drop_privileges`]. Answers the host's network if `plan` wants it.
+pub fn enter(id: &str, plan: &NetworkPlan) -> Result<Option<HostNetwork>> {
+    let mut network = None;
+    if network::comes_first() {
+        network = network::enter(plan)?;
+    }
     if geteuid().is_root() {
         let host_id = sandbox_uid(id);
         setgroups(&[]).context("supplementary groups can't be dropped")?;
@@ -62,15 +69,20 @@ pub fn enter(id: &str) -> Result<()> {
         format!("{INSIDE_ID} {outside_gid} 1\n"),
     )
     .context("the gid map can't be written")?;
+    if network.is_none() {
+        network = network::enter(plan)?;
+    }
+    let own_network = match network {
+        Some(_) => CloneFlags::empty(),
+        None => CloneFlags::CLONE_NEWNET,
+    };
     unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS,
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | own_network,
     )
     .context("namespaces can't be made")?;
     nix::unistd::sethostname("sandbox").context("the host name can't be set")?;
-    empty_root()
+    empty_root()?;
+    Ok(network)
 }
 
 /// Replaces the root by an empty read-only tmpfs.

@@ -7,6 +7,7 @@
 //! | `oci.rs`, `plan.rs`, `spec.rs` | OCI configuration to checked plan |
 //! | `state.rs` | containers on disk |
 //! | `launch.rs` | making and ending sandboxes |
+//! | `network.rs` | network namespaces of containers |
 //! | `jail.rs`, `sys.rs` | namespaces, ids, capabilities; the `unsafe` |
 //! | `gofer_process.rs`, `boot/` | the two processes of a sandbox |
 //! | `control/` | commands to a running sentry |
@@ -19,6 +20,7 @@ mod control;
 mod gofer_process;
 mod jail;
 mod launch;
+mod network;
 mod oci;
 mod plan;
 mod signals;

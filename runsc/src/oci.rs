@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Mount, Process, Spec};
 
+use crate::network::NetworkPlan;
 use crate::plan::{
     CapabilityPlan, ContainerPlan, MountKind, MountPlan, Overlay, ProcessPlan, RlimitPlan, RootPlan,
 };
@@ -75,6 +76,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         masked_paths: masked.unwrap_or_default(),
         readonly_paths: readonly.unwrap_or_default(),
         annotations,
+        network: NetworkPlan::of_spec(linux),
     })
 }
 

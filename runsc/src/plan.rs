@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::NetworkPlan;
+
 /// A container, checked and resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerPlan {
@@ -20,6 +22,7 @@ pub struct ContainerPlan {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub annotations: BTreeMap<String, String>,
+    pub network: NetworkPlan,
 }
 
 /// The process of a container, or a further one (`exec`).

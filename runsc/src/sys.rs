@@ -103,6 +103,40 @@ pub fn window_size(fd: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
     }
 }
 
+/// Brings up the loopback interface of this process's network namespace.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zeros is a valid value of this plain C struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let fd = socket.as_raw_fd();
+    // SAFETY: SIOCSIFFLAGS reads the one ifreq it is given.
+    let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives this process as many descriptors as it may have: sockets and mapped
+/// files of all guests are the sentry's.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// `fs.nr_open` of most hosts.
+    const MOST: u64 = 1 << 20;
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, MOST, MOST);
+    if raised.is_err()
+        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        // Without it guests have fewer files, and see the error for it.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// Leaves the process with its stderr, `keep` and `also`: what else `runsc`
 /// has open is none of a sandbox process's business, and pipes of the
 /// container's output must not stay open here.

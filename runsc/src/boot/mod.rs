@@ -104,7 +104,12 @@ struct Sentry {
 fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
     // /proc and /sys are out of reach afterwards.
     let system = System::open();
-    jail::enter(&plan.id).context("the sandbox can't be jailed")?;
+    crate::sys::raise_file_limit();
+    let network = jail::enter(&plan.id, &plan.network).context("the sandbox can't be jailed")?;
+    let network_kind = match network {
+        Some(_) => NetworkKind::Host,
+        None => NetworkKind::Sandbox,
+    };
     jail::drop_privileges()?;
     if options.foreground == Foreground::EndOnKill {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
@@ -123,12 +128,13 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         log: log::Log::new(fds.log.try_clone()?, options.debug),
         strace: options.strace,
         host: system,
+        network,
     };
     let sandbox = Arc::new(Sandbox::new(config)?);
     let gofer = GoferFs::connect(fds.gofer.ring.try_clone()?, fds.gofer.socket.try_clone()?)
         .context("the gofer can't be reached")?;
     // Before anything of the container is looked at.
-    seccomp::install(kind, NetworkKind::Sandbox)?;
+    seccomp::install(kind, network_kind)?;
 
     let kernel = sandbox.kernel();
     let root = mounts::build(kernel, plan, gofer)?;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::Global;
+use super::{Global, Network};
 use crate::launch::{self, Foreground};
+use crate::network::NetworkPlan;
 use crate::{oci, spec};
 
 /// Where the bundle is and what to call the container.
@@ -70,11 +71,15 @@ impl Run {
 }
 
 fn load(global: &Global, bundle: &Bundle) -> Result<crate::plan::ContainerPlan> {
-    oci::load_bundle(
+    let mut plan = oci::load_bundle(
         &bundle.id,
         &oci::bundle_path(bundle.bundle.clone()),
         global.overlay()?,
-    )
+    )?;
+    if global.network == Some(Network::None) {
+        plan.network = NetworkPlan::None;
+    }
+    Ok(plan)
 }
 
 fn create(global: &Global, bundle: &Bundle) -> Result<launch::Created> {

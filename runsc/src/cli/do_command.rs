@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::Global;
+use super::{Global, Network};
 use crate::launch::{self, Foreground};
+use crate::network::NetworkPlan;
 use crate::oci;
 use crate::plan::{CapabilityPlan, ContainerPlan, Overlay, ProcessPlan, RootPlan};
 
@@ -97,6 +98,10 @@ impl Do {
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
             annotations: Default::default(),
+            network: match global.network {
+                Some(Network::Host) => NetworkPlan::of_caller(),
+                Some(Network::None) | None => NetworkPlan::None,
+            },
         };
         launch::sweep(global, ID_PREFIX);
         launch::run(global, plan, Foreground::EndOnKill, |_| Ok(()))

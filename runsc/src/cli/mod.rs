@@ -35,9 +35,11 @@ pub struct Global {
     /// How guest code is run.
     #[arg(long, global = true, value_enum, default_value_t = PlatformName::Systrap)]
     pub platform: PlatformName,
-    /// Network of the container: `none` is loopback inside the sandbox.
-    #[arg(long, global = true, value_enum, default_value_t = Network::None)]
-    pub network: Network,
+    /// Network of the container: `none` is loopback inside the sandbox, the
+    /// default of `do`; `host` makes inet sockets in the container's network
+    /// namespace on the host, the default of bundles.
+    #[arg(long, global = true, value_enum)]
+    pub network: Option<Network>,
     /// Where writes to the root file system go: `none` (through to the host
     /// directory) or `root:memory`.
     #[arg(long, global = true, value_name = "WHERE", default_value = "none")]
@@ -68,6 +70,7 @@ pub enum PlatformName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Network {
     None,
+    Host,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use parking_lot::Mutex;
 use sentry_platform::executor::Executor;
+use sentry_platform::host::inet::HostNetwork;
 use sentry_platform::host::system::System;
 use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform};
 use syscall_tables::Errno;
@@ -64,12 +65,18 @@ pub struct KernelConfig {
     pub strace: bool,
     /// What `/proc` says about the host; opened before the lock-down.
     pub host: System,
+    /// In host network mode, the host's network.
+    pub network: Option<HostNetwork>,
 }
 
 /// Kernel release that `uname` reports.
 pub const RELEASE: &str = "6.12.0";
 /// Kernel version string that `uname` reports.
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC runsc";
+
+/// Inode number of the network namespace that all containers of the sandbox
+/// start in.
+pub const ROOT_NET_ID: u64 = 0xEFFF_FFFB;
 
 /// One per sandbox, shared by all tasks and threads of the sentry.
 pub struct Kernel {
@@ -123,7 +130,7 @@ impl Kernel {
             host: config.host,
             boot_id: crate::fs::proc::new_boot_id()?,
             vfs,
-            net: Arc::default(),
+            net: Arc::new(Net::new(ROOT_NET_ID, config.network)),
             futexes: FutexTable::new(),
             tree: Mutex::new(Tree::new()),
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,

@@ -70,6 +70,7 @@ impl World {
             log: Arc::new(NoLog),
             strace: false,
             host: System::open(),
+            network: None,
         })
         .expect("kernel");
         let vfs = &sandbox.kernel().vfs;

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`file`] | positioned transfers, sizes, seals of memfds and donated files |
+//! | [`inet`] | sockets of the host's network, for guests in host network mode |
 //! | [`io`] | vectored transfers without waiting, attributes of descriptors |
 //! | [`memfd`] | sized memory objects |
 //! | [`random`] | random bytes |
@@ -12,6 +13,7 @@
 //! | [`tty`] | terminals given as stdio |
 
 pub mod file;
+pub mod inet;
 pub mod io;
 pub mod memfd;
 pub mod random;

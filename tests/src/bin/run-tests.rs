@@ -30,6 +30,12 @@ fn run() -> Result<bool, String> {
     let names = guest::list(&options)?;
     let scripts = programs::list(&options)?;
     let native = Mutex::new(Results::new());
+    // Socket cases once more on sockets of the host.
+    let sockets: Vec<String> = names
+        .iter()
+        .filter(|name| name.starts_with("sockets/"))
+        .cloned()
+        .collect();
 
     if options.group("unit") && !options.native_only {
         println!("== unit tests");
@@ -50,6 +56,7 @@ fn run() -> Result<bool, String> {
     if !options.native_only {
         for platform in &options.platforms {
             println!("== {platform}");
+            let on_host = format!("{platform}{}", guest::HOST_NETWORK);
             let mut jobs: Vec<Job<'_>> = Vec::new();
             if options.group("programs") {
                 jobs.extend(programs::jobs(
@@ -58,6 +65,9 @@ fn run() -> Result<bool, String> {
             }
             if options.group("guest") {
                 jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));
+            }
+            if options.group("guest") {
+                jobs.extend(guest::jobs(&options, &tally, &sockets, &on_host, &native));
             }
             if options.group("cli") {
                 jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));

@@ -18,6 +18,9 @@ const SILENCE: Duration = Duration::from_secs(CASE_TIMEOUT_S + 15);
 /// Cases per sandbox.
 const BATCH: usize = 40;
 
+/// What a platform's name ends with when sockets are to be the host's.
+pub const HOST_NETWORK: &str = "+host";
+
 /// Verdict and detail by case name.
 pub type Results = HashMap<String, (Verdict, String)>;
 
@@ -42,11 +45,31 @@ fn prefix(options: &Options, platform: &str) -> Command {
     if platform == "native" {
         return Command::new(&options.guest);
     }
-    let mut command = Command::new(&options.runsc);
-    command
-        .arg(format!("--platform={platform}"))
-        .args(["do", "--cwd=/", "--"])
-        .arg(&options.guest);
+    let mut command = match platform.strip_suffix(HOST_NETWORK) {
+        // In a network namespace of its own, so that ports are free.
+        Some(platform) => {
+            let mut command = Command::new("unshare");
+            command
+                .args([
+                    "--net",
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    "ip link set lo up && exec \"$@\"",
+                    "-",
+                ])
+                .arg(&options.runsc)
+                .arg(format!("--platform={platform}"))
+                .arg("--network=host");
+            command
+        }
+        None => {
+            let mut command = Command::new(&options.runsc);
+            command.arg(format!("--platform={platform}"));
+            command
+        }
+    };
+    command.args(["do", "--cwd=/", "--"]).arg(&options.guest);
     command
 }
 

@@ -19,6 +19,15 @@ pub fn create(
     kind: u32,
     protocol: i32,
 ) -> Result<Arc<dyn Socket>, Errno> {
+    let host = ctx.kernel.net.host_of(ctx.task);
+    let family = match domain {
+        AF_INET => Some(Family::V4),
+        AF_INET6 => Some(Family::V6),
+        _ => None,
+    };
+    if let (Some(host), Some(family)) = (host, family) {
+        return Ok(super::host::create(ctx, host, family, kind, protocol)?);
+    }
     match domain {
         AF_UNIX => {
             if protocol != 0 && protocol != i32::from(AF_UNIX) {

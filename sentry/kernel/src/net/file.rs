@@ -53,6 +53,7 @@ impl SocketFile {
             flags: MsgFlags::empty(),
             files: &mut Vec::new(),
             credentials: None,
+            control: &[],
         })
     }
 }
@@ -104,7 +105,13 @@ impl FileOps for SocketFile {
                 FIONREAD => self.socket.readable_bytes()?,
                 SIOCOUTQ => self.socket.unsent_bytes()?,
                 SIOCATMARK => usize::from(self.socket.at_mark()?),
-                _ => return super::interface::ioctl(ctx, command, arg).await,
+                _ => {
+                    let net = ctx.kernel.net.clone();
+                    return match net.host_of(ctx.task) {
+                        Some(host) => super::host::interface::ioctl(ctx, host, command, arg).await,
+                        None => super::interface::ioctl(ctx, command, arg).await,
+                    };
+                }
             };
             let value = i32::try_from(value).unwrap_or(i32::MAX);
             ctx.write(UserPtr::new(arg), &value).await?;

@@ -10,7 +10,8 @@
 //! | `interface.rs` | ioctls about interfaces |
 //! | `create.rs` | [`create`]: what `socket(2)` makes |
 //! | `unix/` | `AF_UNIX` |
-//! | `inet/` | `AF_INET`, `AF_INET6` |
+//! | `inet/` | `AF_INET`, `AF_INET6` inside the sentry |
+//! | `host/` | the same on sockets of the host, in host network mode |
 //! | `netlink/` | `AF_NETLINK` |
 //! | `ring.rs` | helpers for byte rings |
 //!
@@ -21,10 +22,11 @@
 mod base;
 mod create;
 mod file;
+pub mod host;
 mod identity;
 pub mod inet;
 pub mod interface;
-mod namespace;
+pub mod namespace;
 pub mod netlink;
 mod ring;
 mod socket;

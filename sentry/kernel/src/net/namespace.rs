@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use sentry_platform::host::inet::HostNetwork;
 use syscall_tables::Errno;
 
 use super::inet::PortTable;
@@ -33,6 +34,9 @@ pub struct Net {
     /// With this many of them it is time to look for lost ones; `usize::MAX`
     /// while somebody does.
     collect_at: AtomicUsize,
+    /// The host's network and the namespace that uses it, in host network
+    /// mode.
+    host: Option<(u64, HostNetwork)>,
 }
 
 /// Files of messages that nobody will receive.
@@ -53,11 +57,26 @@ impl Default for Net {
             unwanted: Mutex::default(),
             sockets_in_flight: AtomicUsize::new(0),
             collect_at: AtomicUsize::new(1),
+            host: None,
         }
     }
 }
 
 impl Net {
+    /// With the host's network for namespace `id`, if there is one.
+    pub fn new(id: u64, host: Option<HostNetwork>) -> Self {
+        Self {
+            host: host.map(|host| (id, host)),
+            ..Self::default()
+        }
+    }
+
+    /// The host's network if `task`'s namespace is on it.
+    pub fn host_of(&self, task: &Task) -> Option<&HostNetwork> {
+        let (id, host) = self.host.as_ref()?;
+        (task.namespaces().net_id == *id).then_some(host)
+    }
+
     /// The network namespace of `task`.
     pub fn namespace_of(&self, task: &Task) -> Arc<NetNamespace> {
         let id = task.namespaces().net_id;
@@ -199,7 +218,13 @@ const UNPRIVILEGED_PORTS: u16 = 1024;
 
 /// Whether `task` may have `port`; `EACCES` if not.
 pub fn may_bind(task: &Task, port: u16) -> Result<(), Errno> {
-    let reserved = (1..UNPRIVILEGED_PORTS).contains(&port);
+    check_port(task, port, UNPRIVILEGED_PORTS)
+}
+
+/// Whether `task` may have `port` where ports below `unprivileged` are for
+/// `CAP_NET_BIND_SERVICE`; `EACCES` if not.
+pub fn check_port(task: &Task, port: u16, unprivileged: u16) -> Result<(), Errno> {
+    let reserved = (1..unprivileged).contains(&port);
     if reserved && !task.creds().has_own(CapSet::NET_BIND_SERVICE) {
         return Err(Errno::EACCES);
     }

@@ -50,6 +50,8 @@ pub struct SendRequest<'a> {
     pub files: &'a mut Vec<Arc<File>>,
     /// Explicit credentials (`SCM_CREDENTIALS`), allowed to the sender.
     pub credentials: Option<Sender>,
+    /// Options for this packet: level, type, payload.
+    pub control: &'a [(i32, i32, Vec<u8>)],
 }
 
 /// A received message.
@@ -131,6 +133,11 @@ pub trait Socket: Any + Send + Sync {
     /// `SIOCOUTQ`.
     fn unsent_bytes(&self) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
+    }
+
+    /// Whether `MSG_ERRQUEUE` may find something.
+    fn has_error_queue(&self) -> bool {
+        false
     }
 
     /// `SIOCATMARK`.

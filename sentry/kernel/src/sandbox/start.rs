@@ -9,7 +9,7 @@ use syscall_tables::abi::RLIMIT_STACK;
 
 use super::{Container, ContainerConfig, ProcessConfig, SandboxError};
 use crate::ipc::IpcNamespace;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, ROOT_NET_ID};
 use crate::loader::Arguments;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::sched::SchedState;
@@ -57,7 +57,7 @@ pub(super) async fn create(
     let namespaces = Arc::new(Namespaces {
         uts: UtsNamespace::new(kernel.new_namespace_id(), user_ns.clone(), names),
         pid_for_children: pid_ns.clone(),
-        net_id: kernel.new_namespace_id(),
+        net_id: ROOT_NET_ID,
         cgroup_id: kernel.new_namespace_id(),
         ipc: IpcNamespace::new(kernel, user_ns),
     });

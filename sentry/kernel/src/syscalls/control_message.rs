@@ -22,6 +22,8 @@ const HEADER: usize = size_of::<CmsgHdr>();
 pub(super) struct Control {
     pub files: Vec<Arc<File>>,
     pub credentials: Option<Sender>,
+    /// Options for this packet: level, type, payload.
+    pub packet: Vec<(i32, i32, Vec<u8>)>,
 }
 
 impl Control {
@@ -64,13 +66,16 @@ impl Control {
     ) -> Result<(), Errno> {
         let at_socket = header.cmsg_level.cast_unsigned() == SOL_SOCKET;
         if domain != AF_UNIX || !at_socket {
+            if at_socket && domain != AF_UNIX && header.cmsg_type <= SCM_CREDENTIALS {
+                return Err(Errno::EINVAL);
+            }
             // Options for single packets (IP_TOS, IP_PKTINFO…) make no
-            // difference on loopback.
-            return if at_socket && domain != AF_UNIX && header.cmsg_type <= SCM_CREDENTIALS {
-                Err(Errno::EINVAL)
-            } else {
-                Ok(())
-            };
+            // difference on loopback inside the sentry.
+            if !at_socket {
+                let (level, kind) = (header.cmsg_level, header.cmsg_type);
+                self.packet.push((level, kind, data.to_vec()));
+            }
+            return Ok(());
         }
         match header.cmsg_type {
             SCM_RIGHTS => {

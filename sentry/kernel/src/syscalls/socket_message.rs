@@ -142,6 +142,7 @@ async fn send(
                     flags,
                     files: &mut control.files,
                     credentials: control.credentials.clone(),
+                    control: &control.packet,
                 })
             };
             match wait_io(ctx, file, OpenMode::WRITE, nonblocking, attempt).await {
@@ -230,8 +231,10 @@ async fn receive(
 ) -> Result<(u64, Received), Errno> {
     let kernel = ctx.kernel;
     let socket = as_socket(file)?;
-    let nonblocking = file.is_nonblocking() || flags.contains(MsgFlags::MSG_DONTWAIT);
-    if flags.contains(MsgFlags::MSG_ERRQUEUE) {
+    // The error queue is never waited for.
+    let nonblocking =
+        file.is_nonblocking() || flags.intersects(MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_ERRQUEUE);
+    if flags.contains(MsgFlags::MSG_ERRQUEUE) && !socket.has_error_queue() {
         // Nothing is ever queued there.
         return Err(Errno::EAGAIN);
     }

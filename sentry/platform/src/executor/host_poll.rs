@@ -49,9 +49,9 @@ struct Reactor {
 /// may still be running then.
 pub struct Watch {
     reactor: &'static Reactor,
-    /// A duplicate: a descriptor can be in an epoll set but once, and the
-    /// owner may close the original at any time.
-    fd: OwnedFd,
+    /// Stays open as long as it is watched. A descriptor can be in an epoll
+    /// set but once.
+    fd: Arc<OwnedFd>,
     id: u64,
 }
 
@@ -66,10 +66,22 @@ impl Watch {
         interest: Readiness,
         callback: impl Fn(Readiness) + Send + Sync + 'static,
     ) -> Result<Self, Errno> {
-        let reactor = reactor()?;
         let fd = fd
             .try_clone_to_owned()
             .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(0)))?;
+        Self::shared(Arc::new(fd), interest, callback)
+    }
+
+    /// As [`Self::new`], without a duplicate: nobody else watches `fd`.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; `EEXIST` if it is watched.
+    pub fn shared(
+        fd: Arc<OwnedFd>,
+        interest: Readiness,
+        callback: impl Fn(Readiness) + Send + Sync + 'static,
+    ) -> Result<Self, Errno> {
+        let reactor = reactor()?;
         let id = reactor.next_id.fetch_add(1, Ordering::Relaxed);
         reactor.callbacks.lock().insert(id, Arc::new(callback));
         let watch = Self { reactor, fd, id };
@@ -77,7 +89,7 @@ impl Watch {
             EpollFlags::from_bits_truncate(i32::from_ne_bytes(interest.bits().to_ne_bytes()));
         reactor
             .epoll
-            .add(&watch.fd, EpollEvent::new(flags | EpollFlags::EPOLLET, id))
+            .add(&*watch.fd, EpollEvent::new(flags | EpollFlags::EPOLLET, id))
             .map_err(errno)?;
         Ok(watch)
     }
@@ -86,7 +98,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         // Fails only if `new` failed to add it.
-        let _ = self.reactor.epoll.delete(&self.fd);
+        let _ = self.reactor.epoll.delete(&*self.fd);
         let callback = self.reactor.callbacks.lock().remove(&self.id);
         drop(callback);
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::fs::kernfs::{Builder, Instance, StaticDir};
+use crate::fs::kernfs::{Builder, Instance, StaticDir, Viewer};
 
 pub(super) const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n";
 pub(super) const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
@@ -22,6 +22,12 @@ const NETLINK: &str =
     "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
 const PACKET: &str = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
 const PROTOCOLS: &str = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp em\n";
+
+/// What the host says, where the reader's network namespace is on it.
+pub(super) fn from_host(viewer: &Viewer, name: &str) -> Option<Vec<u8>> {
+    let task = viewer.task().ok()?;
+    viewer.kernel.net.host_of(task)?.table(name)
+}
 
 /// Makes the directory of an instance.
 pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
@@ -60,7 +66,9 @@ pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
     ];
     super::sockets::fill(&mut dir);
     for (name, content) in texts {
-        dir.text(name, content);
+        dir.file(name, 0o444, move |viewer: &Viewer| {
+            Ok(from_host(viewer, name).unwrap_or_else(|| content.as_bytes().to_vec()))
+        });
     }
     dir.dir("stat", |_| {});
     dir.dir("netfilter", |_| {});

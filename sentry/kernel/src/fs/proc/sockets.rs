@@ -19,13 +19,29 @@ const UDP_WIDTH: usize = 127;
 const ACCEPTS: u32 = 0x1_0000;
 
 pub(super) fn fill(dir: &mut Builder) {
-    dir.file("tcp", 0o444, |viewer: &Viewer| tcp(viewer, Family::V4));
-    dir.file("tcp6", 0o444, |viewer: &Viewer| tcp(viewer, Family::V6));
-    dir.file("udp", 0o444, |viewer: &Viewer| udp(viewer, Family::V4));
-    dir.file("udp6", 0o444, |viewer: &Viewer| udp(viewer, Family::V6));
+    table(dir, "tcp", |viewer| tcp(viewer, Family::V4));
+    table(dir, "tcp6", |viewer| tcp(viewer, Family::V6));
+    table(dir, "udp", |viewer| udp(viewer, Family::V4));
+    table(dir, "udp6", |viewer| udp(viewer, Family::V6));
     dir.file("unix", 0o444, unix);
-    dir.file("sockstat", 0o444, sockstat);
-    dir.file("sockstat6", 0o444, sockstat6);
+    table(dir, "sockstat", sockstat);
+    table(dir, "sockstat6", sockstat6);
+}
+
+/// A table of inet sockets: the host's where these are the host's.
+fn table(
+    dir: &mut Builder,
+    name: &'static str,
+    own: impl Fn(&Viewer) -> Result<Vec<u8>, Errno> + Send + Sync + 'static,
+) {
+    dir.file(
+        name,
+        0o444,
+        move |viewer: &Viewer| match super::net::from_host(viewer, name) {
+            Some(text) => Ok(text),
+            None => own(viewer),
+        },
+    );
 }
 
 fn namespace(viewer: &Viewer) -> Result<Arc<NetNamespace>, Errno> {

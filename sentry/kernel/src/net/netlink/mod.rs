@@ -30,7 +30,7 @@ use syscall_tables::abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    NetNamespace, Received, SendRequest, Sender, Shutdown, Socket, SocketAddr, SocketBase,
+    Net, NetNamespace, Received, SendRequest, Sender, Shutdown, Socket, SocketAddr, SocketBase,
 };
 use crate::ctx::Ctx;
 use crate::net::int_option;
@@ -60,6 +60,7 @@ struct Queue {
 /// A netlink socket.
 pub struct NetlinkSocket {
     base: SocketBase,
+    net: Arc<Net>,
     namespace: Arc<NetNamespace>,
     state: Mutex<State>,
     queue: Mutex<Queue>,
@@ -81,6 +82,7 @@ pub fn create(ctx: &Ctx<'_>, kind: u32, protocol: i32) -> Result<Arc<dyn Socket>
     let creds = ctx.task.creds();
     Ok(Arc::new(NetlinkSocket {
         base: SocketBase::new(AF_NETLINK, kind, protocol, net.next_ino(), creds.fsuid),
+        net: net.clone(),
         namespace: net.namespace_of(ctx.task),
         state: Mutex::new(State {
             port: 0,
@@ -238,10 +240,14 @@ impl Socket for NetlinkSocket {
         }
         let admin = task.creds().has_own(CapSet::NET_ADMIN);
         let cap_ack = self.state.lock().options & (1 << NETLINK_CAP_ACK) != 0;
+        // Held while the host is asked: its answers are made at once.
+        let net = self.net.clone();
+        let host = net.host_of(task).map(|host| &host.routes);
         let caller = route::Caller {
             port,
             admin,
             cap_ack,
+            host,
         };
         for datagram in route::answer(request.data, &caller) {
             self.add_datagram(datagram);

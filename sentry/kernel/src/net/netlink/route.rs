@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use sentry_platform::host::inet::RouteSocket;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     AF_INET, AF_INET6, AF_UNSPEC, ARPHRD_LOOPBACK, IFA_ADDRESS, IFA_CACHEINFO, IFA_F_PERMANENT,
@@ -18,6 +19,7 @@ use syscall_tables::abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::message::{Message, Reply, done, error};
+use crate::net::host::route::{address, answer as answer_from_host};
 use crate::net::interface::{LOOPBACK_INDEX, LOOPBACK_MTU, LOOPBACK_NAME, loopback_flags};
 
 /// Largest datagram of a dump.
@@ -31,16 +33,18 @@ const RTM_MAX: u16 = 123;
 const IFLA_ALT_IFNAME: u16 = 53;
 
 /// Who asks.
-pub struct Caller {
+pub struct Caller<'a> {
     pub port: u32,
     /// Has `CAP_NET_ADMIN`.
     pub admin: bool,
     /// Wants errors without the request (`NETLINK_CAP_ACK`).
     pub cap_ack: bool,
+    /// Who answers queries instead, in host network mode.
+    pub host: Option<&'a RouteSocket>,
 }
 
 /// Answers all requests of a datagram, as datagrams.
-pub fn answer(mut requests: &[u8], caller: &Caller) -> Vec<Vec<u8>> {
+pub fn answer(mut requests: &[u8], caller: &Caller<'_>) -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
     while let Ok((header, _)) = NlMsgHdr::read_from_prefix(requests) {
         let Ok(len) = usize::try_from(header.nlmsg_len) else {
@@ -58,7 +62,7 @@ pub fn answer(mut requests: &[u8], caller: &Caller) -> Vec<Vec<u8>> {
     datagrams
 }
 
-fn answer_one(request: &[u8], header: NlMsgHdr, caller: &Caller, out: &mut Vec<Vec<u8>>) {
+fn answer_one(request: &[u8], header: NlMsgHdr, caller: &Caller<'_>, out: &mut Vec<Vec<u8>>) {
     let flags = NlmFlags::from_bits_retain(header.nlmsg_flags);
     // Control messages are not for the kernel.
     if !flags.contains(NlmFlags::NLM_F_REQUEST) || header.nlmsg_type < RTM_BASE {
@@ -116,7 +120,7 @@ fn handle(
     body: &[u8],
     dump: bool,
     reply: Reply,
-    caller: &Caller,
+    caller: &Caller<'_>,
 ) -> Result<Vec<Vec<u8>>, Errno> {
     if kind > RTM_MAX {
         return Err(Errno::EOPNOTSUPP);
@@ -124,6 +128,9 @@ fn handle(
     let is_query = kind % 4 == 2;
     if !is_query && !caller.admin {
         return Err(Errno::EPERM);
+    }
+    if let Some(host) = caller.host {
+        return ask_host(host, kind, body, dump, reply);
     }
     let family = u16::from(*body.first().unwrap_or(&0));
     match kind {
@@ -138,6 +145,35 @@ fn handle(
         }
         RTM_GETNEIGH => Err(Errno::ENOENT),
         _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Has the host answer.
+fn ask_host(
+    host: &RouteSocket,
+    kind: u16,
+    body: &[u8],
+    dump: bool,
+    reply: Reply,
+) -> Result<Vec<Vec<u8>>, Errno> {
+    let head = match kind {
+        RTM_GETLINK => size_of::<IfInfoMsg>(),
+        _ => size_of::<RtMsg>(),
+    };
+    match answer_from_host(host, kind, dump, body, attributes(body, head)) {
+        Some(answered) => {
+            let mut messages = answered?;
+            for message in &mut messages {
+                address(message, reply.seq, reply.port);
+            }
+            Ok(messages)
+        }
+        None if dump && matches!(kind, RTM_GETNEIGHTBL | RTM_GETQDISC | RTM_GETNETCONF) => {
+            Ok(Vec::new())
+        }
+        // Interfaces and routes are the host's to change.
+        None if kind % 4 != 2 => Err(Errno::EPERM),
+        None => Err(Errno::EOPNOTSUPP),
     }
 }
 

@@ -8,10 +8,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::route::{Caller, answer};
 
-const CALLER: Caller = Caller {
+const CALLER: Caller<'static> = Caller {
     port: 42,
     admin: false,
     cap_ack: false,
+    host: None,
 };
 
 fn request(kind: u16, flags: u16) -> Vec<u8> {

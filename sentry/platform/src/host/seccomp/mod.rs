@@ -108,6 +108,12 @@ fn compile(
             None => unconditional.push(number),
         }
     }
+    if network == NetworkKind::Host {
+        for (name, rule) in rules::inet_rules()? {
+            let number = i64::from(table::number_of(name));
+            rules.entry(number).or_default().push(rule);
+        }
+    }
     for number in unconditional {
         rules.insert(number, Vec::new());
     }

@@ -4,6 +4,8 @@ use seccompiler::{
     BackendError, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule,
 };
 
+use crate::host::inet::allowed;
+
 /// One allowed call. Several entries of one name are alternatives.
 #[derive(Clone, Copy, Debug)]
 pub struct Allow {
@@ -188,10 +190,44 @@ pub const COMMON: &[Allow] = &[
         &[When::Is(0, libc::AF_UNIX as u32)],
         "connections that are passed on",
     ),
-    allow("getsockopt", "errors and peers of control connections"),
+    allow_if(
+        "getsockopt",
+        &[
+            When::Is(1, libc::SOL_SOCKET as u32),
+            When::Is(2, libc::SO_ERROR as u32),
+        ],
+        "errors of control connections",
+    ),
+    allow_if(
+        "getsockopt",
+        &[
+            When::Is(1, libc::SOL_SOCKET as u32),
+            When::Is(2, libc::SO_PEERCRED as u32),
+        ],
+        "peers of control connections",
+    ),
     allow_if(
         "setsockopt",
-        &[When::Is(1, libc::SOL_SOCKET as u32)],
+        &[
+            When::Is(1, libc::SOL_SOCKET as u32),
+            When::Is(2, libc::SO_PASSCRED as u32),
+        ],
+        "stubs that say who they are",
+    ),
+    allow_if(
+        "setsockopt",
+        &[
+            When::Is(1, libc::SOL_SOCKET as u32),
+            When::Is(2, libc::SO_RCVTIMEO as u32),
+        ],
+        "time-outs of control connections",
+    ),
+    allow_if(
+        "setsockopt",
+        &[
+            When::Is(1, libc::SOL_SOCKET as u32),
+            When::Is(2, libc::SO_SNDTIMEO as u32),
+        ],
         "time-outs of control connections",
     ),
     allow("getsockname", "control connections"),
@@ -302,22 +338,59 @@ pub const SYSTRAP: &[Allow] = &[
     allow("kill", "end of stub processes, the only ones it may signal"),
 ];
 
-/// In addition where guests use the host's network.
+/// In addition where guests use the host's network. Options and ioctls are
+/// added from the lists in [`allowed`].
 pub const HOST_NETWORK: &[Allow] = &[
     allow_if(
         "socket",
-        &[When::Is(0, libc::AF_INET as u32)],
+        &inet(libc::AF_INET, libc::SOCK_STREAM),
         "inet sockets of guests",
     ),
     allow_if(
         "socket",
-        &[When::Is(0, libc::AF_INET6 as u32)],
+        &inet(libc::AF_INET, libc::SOCK_DGRAM),
+        "inet sockets of guests",
+    ),
+    allow_if(
+        "socket",
+        &inet(libc::AF_INET6, libc::SOCK_STREAM),
+        "inet sockets of guests",
+    ),
+    allow_if(
+        "socket",
+        &inet(libc::AF_INET6, libc::SOCK_DGRAM),
         "inet sockets of guests",
     ),
     allow("bind", "inet sockets of guests"),
     allow("connect", "inet sockets of guests"),
     allow("listen", "inet sockets of guests"),
-    allow("setsockopt", "options of inet sockets of guests"),
-    allow("sendmmsg", "inet sockets of guests"),
-    allow("recvmmsg", "inet sockets of guests"),
 ];
+
+const fn inet(family: libc::c_int, kind: libc::c_int) -> [When; 2] {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    [
+        When::Is(0, family as u32),
+        When::Is(1, (kind | flags) as u32),
+    ]
+}
+
+/// The rules for options and ioctls of inet sockets, by name of the call.
+pub(super) fn inet_rules() -> Result<Vec<(&'static str, SeccompRule)>, BackendError> {
+    let mut rules = Vec::new();
+    let is = |index, value: u32| SeccompCondition::new(index, Len::Dword, Op::Eq, value.into());
+    for option in allowed::OPTIONS {
+        let when = || Ok(vec![is(1, option.level)?, is(2, option.name)?]);
+        if option.get {
+            rules.push(("getsockopt", SeccompRule::new(when()?)?));
+        }
+        if option.set {
+            rules.push(("setsockopt", SeccompRule::new(when()?)?));
+        }
+    }
+    let queries = allowed::INTERFACE_QUERIES.iter();
+    let queries = queries.chain(&allowed::SOCKET_QUERIES);
+    for command in queries.chain([&allowed::SIOCGIFCONF]) {
+        rules.push(("ioctl", SeccompRule::new(vec![is(1, *command)?])?));
+    }
+    Ok(rules)
+}
