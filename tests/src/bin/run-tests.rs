@@ -10,7 +10,7 @@ use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
-use tests::runner::{cli, guest, long, programs, security, unit};
+use tests::runner::{cli, guest, long, network, programs, security, unit};
 
 fn main() -> ExitCode {
     match run() {
@@ -71,6 +71,13 @@ fn run() -> Result<bool, String> {
             }
             if options.group("cli") {
                 jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));
+                jobs.extend(host_tests(
+                    &options,
+                    &tally,
+                    platform,
+                    "cli",
+                    network::TESTS,
+                ));
             }
             if options.group("security") {
                 jobs.extend(host_tests(

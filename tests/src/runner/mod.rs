@@ -6,6 +6,7 @@ pub mod command;
 pub mod guest;
 pub mod known;
 pub mod long;
+pub mod network;
 pub mod options;
 pub mod pool;
 pub mod programs;
