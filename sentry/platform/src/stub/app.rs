@@ -8,8 +8,9 @@
 //!
 //! Guest code may jump anywhere into this text with any registers, and other
 //! guest threads may write the context at any time. All that this can change
-//! is the guest's own fate: the strict filter bounds every host call made
-//! from here, and the sentry believes nothing it reads.
+//! is the guest's own fate: the filter bounds every host call made from here,
+//! the host denies the thread all calls from elsewhere (`systrap/filter.rs`),
+//! and the sentry believes nothing it reads.
 //!
 //! Registers: `rbx` context, `r12d` the word that says "waiting".
 //!

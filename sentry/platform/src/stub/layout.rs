@@ -50,12 +50,10 @@ pub const G_XFEATURES: u64 = 0x60;
 pub const G_EMPTY_MASK: u64 = 0x68;
 /// Addresses of host vDSO functions (u64 each), in the order of `vdso.rs`.
 pub const G_VDSO_TABLE: u64 = 0xc0;
-/// `struct sock_fprog` of the two seccomp filters.
+/// `struct sock_fprog` of the seccomp filter.
 pub const G_CONTROL_FPROG: u64 = 0x100;
-pub const G_STRICT_FPROG: u64 = 0x110;
-/// Their programs.
+/// Its program.
 pub const G_CONTROL_FILTER: u64 = 0x1000;
-pub const G_STRICT_FILTER: u64 = 0x5000;
 
 /// Orders for the control thread.
 pub const COMMAND: u64 = STUB_BASE + 0x20_0000;

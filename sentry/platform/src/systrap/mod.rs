@@ -14,7 +14,7 @@
 //! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
 //! | `memop.rs` | memory operations as host calls |
-//! | `filter.rs` | the seccomp filters |
+//! | `filter.rs` | the seccomp filter |
 //! | `xstate.rs` | vector state |
 //! | `vdso.rs` | the guest's vDSO, onto the host's |
 //! | `shared.rs`, `sys.rs` | shared memory and host calls |
@@ -156,10 +156,7 @@ impl Systrap {
     /// refuses memfds, seccomp filters or processes.
     pub fn new(options: Options) -> Result<Arc<Self>, Errno> {
         let vector = xstate::VectorLayout::detect()?;
-        let (control_filter, strict_filter) = (
-            filter::control(options.memory_calls),
-            filter::strict(options.memory_calls),
-        );
+        let filter = filter::stub(options.memory_calls);
         let global_fd = shared::memfd(c"stub-global", l::GLOBAL_LEN, Executable::No)?;
         let global = SharedMap::new(global_fd.as_fd(), l::GLOBAL_LEN, shared::SEAL_CONTENT)?;
         let us = ticks_per_us();
@@ -170,18 +167,11 @@ impl Systrap {
         global.store(l::G_SPIN_GAP, us * SPIN_GAP_US);
         global.store(l::G_SPIN_PAUSE, us * SPIN_PAUSE_US);
         global.store(l::G_XFEATURES, vector.features);
-        let (control, strict) = (l::G_CONTROL_FILTER, l::G_STRICT_FILTER);
         put_filter(
             &global,
             l::G_CONTROL_FPROG,
-            control..strict,
-            &control_filter,
-        );
-        put_filter(
-            &global,
-            l::G_STRICT_FPROG,
-            strict..l::GLOBAL_LEN,
-            &strict_filter,
+            l::G_CONTROL_FILTER..l::GLOBAL_LEN,
+            &filter,
         );
         let global = Arc::new(global);
 
