@@ -1,8 +1,8 @@
 //! The command's side of a running process: its terminal, signals that
 //! arrive here, and its exit status.
 
-use std::io::IsTerminal;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -10,9 +10,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use oci_spec::runtime::Hook;
 
 use crate::control::{Client, Reply, Request};
 use crate::plan::ProcessPlan;
+use crate::state::Record;
 
 /// A terminal in raw mode; the sandbox's own line discipline does echo,
 /// editing and signals. Restored when dropped.
@@ -60,12 +62,38 @@ pub struct Forwarder {
     signals: SignalFd,
 }
 
+/// Signals that an attendant does not pass on: those that nobody can, and
+/// those about its own children and terminal.
+const KEPT: [Signal; 5] = [
+    Signal::SIGKILL,
+    Signal::SIGSTOP,
+    Signal::SIGCHLD,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+/// Whether the end of this process is the end of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bond {
+    Watch,
+    Attend,
+}
+
 impl Forwarder {
     /// From here on signals are kept for [`Self::wait`]. Call after the
     /// sandbox's processes have been made: they must not inherit the mask.
     pub fn new() -> Result<Self> {
+        Self::of(FORWARDED)
+    }
+
+    /// As [`Self::new`], for all signals that can be passed on.
+    pub fn of_all_signals() -> Result<Self> {
+        Self::of(Signal::iterator().filter(|signal| !KEPT.contains(signal)))
+    }
+
+    fn of(signals: impl IntoIterator<Item = Signal>) -> Result<Self> {
         let mut mask = SigSet::empty();
-        for signal in FORWARDED {
+        for signal in signals {
             mask.add(signal);
         }
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
@@ -78,9 +106,25 @@ impl Forwarder {
     /// Waits for process `pid` (0: the container's first) to end; answers its
     /// exit status.
     pub fn wait(&self, client: &Client, container: &str, pid: i32) -> Result<u8> {
-        let request = Request::Wait {
-            container: container.to_owned(),
-            pid,
+        self.wait_as(Bond::Watch, client, container, pid)
+    }
+
+    /// As [`Self::wait`]; the guest's process is killed with this one.
+    pub fn attend(&self, client: &Client, container: &str, pid: i32) -> Result<u8> {
+        self.wait_as(Bond::Attend, client, container, pid)
+    }
+
+    fn wait_as(&self, bond: Bond, client: &Client, container: &str, pid: i32) -> Result<u8> {
+        let container_id = container.to_owned();
+        let request = match bond {
+            Bond::Watch => Request::Wait {
+                container: container_id,
+                pid,
+            },
+            Bond::Attend => Request::Attend {
+                container: container_id,
+                pid,
+            },
         };
         let mut reply = client.begin(&request, &[])?;
         loop {
@@ -109,7 +153,9 @@ impl Forwarder {
     }
 }
 
-fn forward(client: &Client, container: &str, pid: i32, signal: i32) -> Result<()> {
+/// Passes a signal on to a process; a change of the size of the terminal on
+/// stdin as that.
+pub fn forward(client: &Client, container: &str, pid: i32, signal: i32) -> Result<()> {
     let container = container.to_owned();
     let request = if signal == Signal::SIGWINCH as i32 {
         let Some((rows, columns)) = window_size(std::io::stdin().as_fd()) else {
@@ -138,12 +184,17 @@ pub fn stdio(terminal: bool) -> Vec<RawFd> {
     if terminal { vec![0] } else { vec![0, 1, 2] }
 }
 
+/// The descriptors from 3 on that are passed on.
+pub fn preserved(count: u32) -> impl Iterator<Item = RawFd> {
+    (3..).take(usize::try_from(count).unwrap_or(0))
+}
+
 /// Runs a further process in a container (`exec`) with this command's stdio.
 pub fn run_process(
     client: &Client,
     container: &str,
     mut process: ProcessPlan,
-    detach: bool,
+    preserve_fds: u32,
 ) -> Result<u8> {
     let terminal = process.terminal;
     if terminal && std::io::stdin().is_terminal() {
@@ -154,8 +205,9 @@ pub fn run_process(
         container: container.to_owned(),
         process: Box::new(process),
     };
-    let fds = stdio(terminal);
-    let raw = if terminal && !detach {
+    let mut fds = stdio(terminal);
+    fds.extend(preserved(preserve_fds));
+    let raw = if terminal {
         Some(RawTerminal::enter()?)
     } else {
         None
@@ -163,18 +215,70 @@ pub fn run_process(
     let Reply::Started { pid } = client.call(&request, &fds)? else {
         bail!("the sandbox answered something else than a pid");
     };
-    let status = if detach {
-        0
-    } else {
-        forwarder.wait(client, container, pid)?
-    };
+    let status = forwarder.wait(client, container, pid)?;
     drop(raw);
     Ok(status)
 }
 
+/// Runs a hook inside the container (`startContainer`) and waits for it.
+pub fn run_hook(client: &Client, record: &Record, hook: &Hook) -> Result<()> {
+    let container = record.plan.id.clone();
+    let path = hook
+        .path()
+        .to_str()
+        .context("its path is not valid UTF-8")?;
+    let mut args = hook.args().clone().unwrap_or_default();
+    match args.first_mut() {
+        // The program is looked up by the first argument.
+        Some(first) => path.clone_into(first),
+        None => args.push(path.to_owned()),
+    }
+    let process = ProcessPlan {
+        args,
+        env: hook.env().clone().unwrap_or_default(),
+        terminal: false,
+        ..record.plan.process.clone()
+    };
+    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made");
+    let (stdin, state) = pipe()?;
+    let (said, stderr) = pipe()?;
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    let request = Request::Exec {
+        container: container.clone(),
+        process: Box::new(process),
+    };
+    let fds = [stdin.as_raw_fd(), null.as_raw_fd(), stderr.as_raw_fd()];
+    let Reply::Started { pid } = client.call(&request, &fds)? else {
+        bail!("the sandbox answered something else than a pid");
+    };
+    drop((stdin, stderr));
+    // It fits into the pipe; a hook that doesn't read it is no error.
+    let _ = std::fs::File::from(state).write_all(record.state().to_string().as_bytes());
+    let wait = Request::Wait { container, pid };
+    let mut reply = client.begin(&wait, &[])?;
+    if let Some(seconds) = hook
+        .timeout()
+        .and_then(|seconds| u64::try_from(seconds).ok())
+    {
+        let timeout = std::time::Duration::from_secs(seconds);
+        reply.stream().set_read_timeout(Some(timeout))?;
+    }
+    let Ok(Reply::Exited { status }) = reply.finish() else {
+        bail!("it did not end within its timeout");
+    };
+    if status == 0 {
+        return Ok(());
+    }
+    let mut text = vec![0; 4096];
+    let len = std::fs::File::from(said).read(&mut text).unwrap_or(0);
+    text.truncate(len);
+    let text = String::from_utf8_lossy(&text);
+    bail!("exit status {status}, stderr: {}", text.trim_end())
+}
+
 /// Sends the master of a new terminal over an engine's console socket and
 /// answers the slave.
-pub fn open_for_socket(path: &std::path::Path) -> Result<std::os::fd::OwnedFd> {
+pub fn open_for_socket(path: &std::path::Path) -> Result<OwnedFd> {
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     let pty = nix::pty::openpty(None, None).context("a terminal can't be made")?;
     let socket = std::os::unix::net::UnixStream::connect(path)

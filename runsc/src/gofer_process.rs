@@ -17,7 +17,13 @@ pub struct GoferLink {
 
 /// Starts a gofer that serves `roots` (host path, read-only), numbered in
 /// order. It ends when the sentry's end of the link is closed.
-pub fn start(roots: &[(PathBuf, bool)]) -> Result<(Pid, GoferLink)> {
+///
+/// `prepare` is called with its pid before it runs; it reports to `log`.
+pub fn start(
+    roots: &[(PathBuf, bool)],
+    log: &OwnedFd,
+    prepare: impl FnOnce(Pid) -> Result<()>,
+) -> Result<(Pid, GoferLink)> {
     // Here and not in the gofer, where nobody would see the reason.
     let roots = roots
         .iter()
@@ -29,11 +35,11 @@ pub fn start(roots: &[(PathBuf, bool)]) -> Result<(Pid, GoferLink)> {
         .try_clone()
         .context("the gofer's ring can't be shared")?;
     let mut ends = Some((ours, theirs, theirs_ring, roots));
-    let pid = spawn(PidNamespace::Shared, || match ends.take() {
+    let pid = spawn(PidNamespace::Shared, prepare, || match ends.take() {
         Some((ours, socket, ring, roots)) => {
             // Held here too, the sentry's end would never be seen to close.
             drop(ours);
-            serve(roots, ring, socket)
+            serve(roots, ring, socket, log)
         }
         None => 1,
     })?;
@@ -53,10 +59,10 @@ fn open_root(path: &Path, readonly: bool) -> Result<gofer::Root> {
     Ok(gofer::Root { fd, access })
 }
 
-fn serve(mut roots: Vec<gofer::Root>, ring: OwnedFd, socket: OwnedFd) -> i32 {
+fn serve(mut roots: Vec<gofer::Root>, ring: OwnedFd, socket: OwnedFd, log: &OwnedFd) -> i32 {
     let mut keep = vec![ring.as_raw_fd(), socket.as_raw_fd()];
     keep.extend(roots.iter().map(|root| root.fd.as_raw_fd()));
-    let served = crate::sys::close_others(&keep, &[])
+    let served = crate::sys::close_others(&keep, &[], log)
         .and_then(|()| Ok(gofer::confine(&mut roots)?))
         .and_then(|proc_fd| {
             let config = gofer::Config::default();

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,13 +14,15 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::boot::{self, BootFds, BootOptions};
+use crate::boot::{self, BootFds, BootOptions, TerminalOwner};
+use crate::cgroup::{self, Cgroup};
 use crate::cli::Global;
 use crate::console::{self, Forwarder, RawTerminal};
 use crate::control::{self, Client, Reply, Request};
-use crate::plan::ContainerPlan;
+use crate::hooks::{self, Point};
+use crate::plan::{CgroupUse, ContainerPlan};
 use crate::state::{Entry, Record, Status, process_is, start_time};
-use crate::sys::{PidNamespace, spawn};
+use crate::sys::{PidNamespace, duplicate, spawn};
 use crate::{gofer_process, time};
 
 /// How long a killed process may take to disappear.
@@ -41,14 +43,35 @@ pub struct Created {
     pub record: Record,
 }
 
+/// Descriptors of a container's first process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Streams<'a> {
+    /// Socket that takes the master of its terminal.
+    pub console: Option<&'a Path>,
+    /// How many descriptors from 3 on are passed on to it.
+    pub preserve_fds: u32,
+}
+
 /// Creates a container, ready to start.
-pub fn create(global: &Global, plan: ContainerPlan, console: Option<&Path>) -> Result<Created> {
-    let terminal = console.map(console::open_for_socket).transpose()?;
-    let stdio = match &terminal {
+pub fn create(global: &Global, plan: ContainerPlan, streams: Streams<'_>) -> Result<Created> {
+    let terminal = streams.console.map(console::open_for_socket).transpose()?;
+    let mut stdio = match &terminal {
         Some(slave) => vec![slave.as_raw_fd()],
         None => console::stdio(false),
     };
-    create_with(global, plan, &stdio, Foreground::KeepOnKill)
+    stdio.extend(console::preserved(streams.preserve_fds));
+    let (foreground, owner) = (Foreground::KeepOnKill, TerminalOwner::Sentry);
+    create_with(global, plan, &stdio, foreground, owner)
+}
+
+/// How a container runs in the foreground.
+#[derive(Clone, Copy, Debug)]
+pub struct RunSettings {
+    pub foreground: Foreground,
+    /// As in [`Streams`].
+    pub preserve_fds: u32,
+    /// Don't delete it in the end.
+    pub keep: bool,
 }
 
 /// Creates, starts, waits for and deletes a container; answers its exit
@@ -56,14 +79,18 @@ pub fn create(global: &Global, plan: ContainerPlan, console: Option<&Path>) -> R
 pub fn run(
     global: &Global,
     mut plan: ContainerPlan,
-    foreground: Foreground,
+    settings: RunSettings,
     created: impl FnOnce(&Record) -> Result<()>,
 ) -> Result<u8> {
     let terminal = plan.process.terminal;
     if terminal {
         plan.process.console_size = console::window_size(std::io::stdin().as_fd());
     }
-    let container = create_with(global, plan, &console::stdio(terminal), foreground)?;
+    let mut stdio = console::stdio(terminal);
+    stdio.extend(console::preserved(settings.preserve_fds));
+    let (foreground, owner) = (settings.foreground, TerminalOwner::Command);
+    let container = create_with(global, plan, &stdio, foreground, owner)?;
+    let id = container.record.plan.id.clone();
     let outcome = created(&container.record).and_then(|()| {
         let forwarder = Forwarder::new()?;
         let raw = if terminal {
@@ -73,15 +100,14 @@ pub fn run(
         };
         container.start()?;
         let client = container.client();
-        let id = container.record.plan.id.clone();
         // Other commands may work on the container while it runs.
         drop(container);
         let status = forwarder.wait(&client, &id, 0);
         drop(raw);
-        Ok((id, status))
+        Ok(status)
     });
     match outcome {
-        Ok((id, status)) => {
+        Ok(status) => {
             // Somebody else may have deleted it meanwhile.
             let Ok(container) = Created::open(global, &id) else {
                 return status;
@@ -89,10 +115,17 @@ pub fn run(
             // A process that ends at once may take the sandbox with it before
             // the question has reached it.
             let status = status.or_else(|err| container.entry.exit_status().ok_or(err));
-            container.delete()?;
+            if !settings.keep {
+                container.delete()?;
+            }
             status
         }
-        Err(err) => Err(err),
+        Err(err) => {
+            if let Ok(container) = Created::open(global, &id) {
+                container.delete()?;
+            }
+            Err(err)
+        }
     }
 }
 
@@ -137,6 +170,7 @@ pub fn sweep(global: &Global, prefix: &str) {
 struct Undo {
     entry: Option<Entry>,
     processes: Vec<Pid>,
+    cgroup: Option<Cgroup>,
 }
 
 impl Drop for Undo {
@@ -146,9 +180,9 @@ impl Drop for Undo {
             let _ = kill(*pid, Signal::SIGKILL);
             let _ = nix::sys::wait::waitpid(*pid, None);
         }
-        if let Some(entry) = self.entry.take()
-            && let Err(err) = entry.remove()
-        {
+        let cgroup = self.cgroup.take().map_or(Ok(()), |cgroup| cgroup.remove());
+        let entry = self.entry.take().map_or(Ok(()), Entry::remove);
+        for err in [cgroup, entry].into_iter().filter_map(Result::err) {
             eprintln!("runsc: {err:#}");
         }
     }
@@ -159,20 +193,63 @@ fn create_with(
     plan: ContainerPlan,
     stdio: &[RawFd],
     foreground: Foreground,
+    terminal: TerminalOwner,
 ) -> Result<Created> {
     let store = global.store();
     let entry = store.create(&plan.id)?;
-    let control_path = entry.control_path();
-    let exit_path = entry.exit_path();
     let mut undo = Undo {
         entry: Some(entry),
         processes: Vec::new(),
+        cgroup: None,
     };
-    let listener = control::with_short_path(&control_path, |path| UnixListener::bind(path))
-        .with_context(|| format!("control socket {} can't be made", control_path.display()))?;
-    let log = open_log(global)?;
+    let Some(entry) = undo.entry.as_ref() else {
+        bail!("the state entry is gone");
+    };
+    let creator = Pid::this().as_raw();
+    let mut record = Record {
+        status: Status::Creating,
+        pid: 0,
+        pid_start_time: 0,
+        gofer_pid: 0,
+        gofer_start_time: 0,
+        creator_pid: creator,
+        creator_start_time: start_time(creator).context("/proc is not mounted")?,
+        cgroup: locate_cgroup(&plan)?,
+        created_at: time::now_secs(),
+        owner: owner_name(),
+        plan,
+    };
+    // From here on `delete` finds all there is, whenever this process dies.
+    entry.save(&record)?;
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.create()?;
+        undo.cgroup = Some(cgroup.clone());
+        if let Some(resources) = &record.plan.host.resources {
+            cgroup
+                .apply(resources)
+                .context("resources can't be limited")?;
+        }
+    }
+    let cgroup = record.cgroup.clone();
+    let place = |pid: Pid| {
+        cgroup
+            .iter()
+            .try_for_each(|cgroup| cgroup.add(pid.as_raw()))
+    };
+    let listener = control::with_short_path(&entry.control_path(), |path| UnixListener::bind(path))
+        .with_context(|| {
+            let path = entry.control_path();
+            format!("control socket {} can't be made", path.display())
+        })?;
+    let log = open_log(global, terminal)?;
+    let started = |pid: Pid| start_time(pid.as_raw()).context("the sandbox ended at once");
 
-    let (gofer_pid, link) = gofer_process::start(&plan.gofer_roots())?;
+    let (gofer_pid, link) = gofer_process::start(&record.plan.gofer_roots(), &log, |pid| {
+        place(pid)?;
+        record.gofer_pid = pid.as_raw();
+        record.gofer_start_time = started(pid)?;
+        entry.save(&record)
+    })?;
     undo.processes.push(gofer_pid);
 
     let (ready, ready_writer) =
@@ -182,13 +259,14 @@ fn create_with(
         strace: global.strace,
         debug: global.debug,
         foreground,
+        terminal,
     };
     let exit_status = File::options()
         .create(true)
         .truncate(true)
         .read(true)
         .write(true)
-        .open(exit_path)
+        .open(entry.exit_path())
         .context("the exit status file can't be made")?;
     let mut fds = Some(BootFds {
         listener: listener
@@ -200,10 +278,23 @@ fn create_with(
         log,
         exit_status,
     });
-    let sentry_pid = spawn(PidNamespace::Own, || match fds.take() {
-        Some(fds) => boot::run(&plan, &options, fds),
-        None => 1,
-    })?;
+    let plan = record.plan.clone();
+    let sentry_pid = spawn(
+        PidNamespace::Own,
+        |pid| {
+            place(pid)?;
+            if let Some(score) = plan.host.oom_score_adj {
+                set_oom_score(pid, score)?;
+            }
+            record.pid = pid.as_raw();
+            record.pid_start_time = started(pid)?;
+            entry.save(&record)
+        },
+        || match fds.take() {
+            Some(fds) => boot::run(&plan, &options, fds),
+            None => 1,
+        },
+    )?;
     // The sentry's ends are closed here, so that its death is seen as an end
     // of file.
     drop(fds);
@@ -215,33 +306,81 @@ fn create_with(
         .read_to_string(&mut message)
         .context("the sandbox's report can't be read")?;
     match message.strip_prefix("error: ") {
-        Some(reason) => bail!("{reason}"),
+        Some(reason) => bail!("unable to start container process: {reason}"),
         None => ensure!(
             message == "ready",
             "the sandbox ended while it started; see --debug-log"
         ),
     }
-
-    let started = |pid: Pid| start_time(pid.as_raw()).context("the sandbox ended at once");
-    let record = Record {
-        status: Status::Created,
-        pid: sentry_pid.as_raw(),
-        pid_start_time: started(sentry_pid)?,
-        gofer_pid: gofer_pid.as_raw(),
-        gofer_start_time: started(gofer_pid)?,
-        created_at: time::now_secs(),
-        owner: owner_name(),
-        plan,
-    };
-    let Some(entry) = undo.entry.as_ref() else {
-        bail!("the state entry is gone");
-    };
+    if let Err(err) = run_creation_hooks(&record) {
+        let state = Record {
+            status: Status::Stopped,
+            ..record.clone()
+        }
+        .state();
+        drop(undo);
+        let host = &record.plan.host;
+        hooks::run_all(
+            Point::Poststop,
+            host.hooks.as_ref(),
+            &state,
+            &record.plan.bundle,
+        );
+        return Err(err);
+    }
+    record.status = Status::Created;
     entry.save(&record)?;
     undo.processes.clear();
+    undo.cgroup = None;
     let Some(entry) = undo.entry.take() else {
         bail!("the state entry is gone");
     };
     Ok(Created { entry, record })
+}
+
+/// The hooks that see the container before its process may start.
+fn run_creation_hooks(record: &Record) -> Result<()> {
+    let (hooks, bundle) = (record.plan.host.hooks.as_ref(), &record.plan.bundle);
+    let state = record.state();
+    hooks::run(Point::Prestart, hooks, &state, bundle)?;
+    hooks::run(Point::CreateRuntime, hooks, &state, bundle)?;
+    hooks::run_in_network_of(record.pid, Point::CreateContainer, hooks, &state, bundle)
+}
+
+/// The cgroup that the plan asks for. Users who can't make any do without,
+/// unless limits are asked for.
+fn locate_cgroup(plan: &ContainerPlan) -> Result<Option<Cgroup>> {
+    let host = &plan.host;
+    match host.cgroups {
+        CgroupUse::None => return Ok(None),
+        CgroupUse::Files => {}
+        CgroupUse::Systemd => {
+            bail!("--systemd-cgroup is not supported; set the engine's cgroup driver to cgroupfs")
+        }
+    }
+    let cgroup = Cgroup::locate(host.cgroups_path.as_deref(), &plan.id)?;
+    if cgroup::writable(&cgroup) {
+        return Ok(Some(cgroup));
+    }
+    let limited = host.resources.as_ref().is_some_and(cgroup::limits_anything);
+    ensure!(
+        !limited,
+        "resources of the configuration need a cgroup, which this user can't make; have one          delegated or remove linux.resources"
+    );
+    Ok(None)
+}
+
+fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
+    match fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        // Only privileged users lower it.
+        Err(err)
+            if err.kind() == std::io::ErrorKind::PermissionDenied
+                && !nix::unistd::geteuid().is_root() =>
+        {
+            Ok(())
+        }
+        written => written.with_context(|| format!("oomScoreAdj {score} can't be set")),
+    }
 }
 
 impl Created {
@@ -265,20 +404,44 @@ impl Created {
     pub fn start(&self) -> Result<()> {
         ensure!(
             self.record.status == Status::Created,
-            "container {} is {}, not created",
-            self.record.plan.id,
+            "cannot start a container in the {} state",
             self.record.status.name()
         );
-        self.client().call(
+        let client = self.client();
+        let (host, bundle) = (&self.record.plan.host, &self.record.plan.bundle);
+        let hooks = host.hooks.as_ref();
+        for (index, hook) in Point::StartContainer.of(hooks).iter().enumerate() {
+            let ran = console::run_hook(&client, &self.record, hook);
+            if let Err(err) = ran {
+                // The process is never to run.
+                let _ = end_process(self.record.pid, self.record.pid_start_time);
+                let path = hook.path().display();
+                return Err(err.context(format!(
+                    "error running startContainer hook #{index} ({path})"
+                )));
+            }
+        }
+        client.call(
             &Request::Start {
                 container: self.record.plan.id.clone(),
             },
             &[],
         )?;
-        self.entry.save(&Record {
+        let record = Record {
             status: Status::Running,
             ..self.record.clone()
-        })
+        };
+        self.entry.save(&record)?;
+        let started = hooks::run(Point::Poststart, hooks, &record.state(), bundle);
+        if started.is_err() {
+            end_process(self.record.pid, self.record.pid_start_time)?;
+        }
+        started
+    }
+
+    /// Remembers a change of the container.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        self.entry.save(record)
     }
 
     /// Ends the sandbox, whatever it does, and forgets it.
@@ -286,7 +449,18 @@ impl Created {
         let record = &self.record;
         end_process(record.pid, record.pid_start_time)?;
         end_process(record.gofer_pid, record.gofer_start_time)?;
-        self.entry.remove()
+        if let Some(cgroup) = &record.cgroup {
+            cgroup.remove()?;
+        }
+        let state = Record {
+            status: Status::Stopped,
+            ..record.clone()
+        }
+        .state();
+        let (hooks, bundle) = (record.plan.host.hooks.clone(), record.plan.bundle.clone());
+        self.entry.remove()?;
+        hooks::run_all(Point::Poststop, hooks.as_ref(), &state, &bundle);
+        Ok(())
     }
 }
 
@@ -322,35 +496,26 @@ fn reap(pid: i32) {
     );
 }
 
-fn open_log(global: &Global) -> Result<OwnedFd> {
-    match &global.debug_log {
-        Some(path) => fs::File::options()
+/// Where the sandbox's processes report: the file that was asked for, else
+/// the terminal of a command in the foreground, else nowhere: an engine waits
+/// for the end of what this command has for stderr.
+fn open_log(global: &Global, owner: TerminalOwner) -> Result<OwnedFd> {
+    let append = |path: &Path| {
+        File::options()
             .create(true)
             .append(true)
             .open(path)
             .map(OwnedFd::from)
-            .with_context(|| format!("log file {} can't be opened", path.display())),
-        None => std::io::stderr()
+            .with_context(|| format!("log file {} can't be opened", path.display()))
+    };
+    match (&global.debug_log, owner) {
+        (Some(path), _) => append(path),
+        (None, TerminalOwner::Sentry) => append(Path::new("/dev/null")),
+        (None, TerminalOwner::Command) => std::io::stderr()
             .as_fd()
             .try_clone_to_owned()
             .context("stderr can't be duplicated"),
     }
-}
-
-/// Own copies of descriptors that the sentry keeps.
-fn duplicate(fds: &[RawFd]) -> Result<Vec<OwnedFd>> {
-    fds.iter()
-        .map(|&fd| {
-            let copy = nix::fcntl::fcntl(
-                // SAFETY: the caller keeps the descriptors open meanwhile.
-                unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) },
-                nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3),
-            )
-            .context("stdin, stdout or stderr is closed; give the container all three")?;
-            // SAFETY: F_DUPFD has just made this descriptor for us.
-            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-        })
-        .collect()
 }
 
 fn owner_name() -> String {

@@ -11,13 +11,18 @@
 //! | `jail.rs`, `sys.rs` | namespaces, ids, capabilities; the `unsafe` |
 //! | `gofer_process.rs`, `boot/` | the two processes of a sandbox |
 //! | `control/` | commands to a running sentry |
+//! | `cgroup/`, `hooks.rs` | what the host does for a container |
+//! | `attendant.rs` | host processes that stand for guest processes |
 //! | `console.rs` | terminals, signals, exit status |
 
+mod attendant;
 mod boot;
+mod cgroup;
 mod cli;
 mod console;
 mod control;
 mod gofer_process;
+mod hooks;
 mod jail;
 mod launch;
 mod network;

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Mount, Process, Spec};
 
+use crate::hooks;
 use crate::network::NetworkPlan;
 use crate::plan::{
-    CapabilityPlan, ContainerPlan, MountKind, MountPlan, Overlay, ProcessPlan, RlimitPlan, RootPlan,
+    CapabilityPlan, CgroupUse, ContainerPlan, HostPlan, MountKind, MountPlan, Overlay, ProcessPlan,
+    RlimitPlan, RootPlan,
 };
 
 /// Reads and checks `bundle/config.json`.
@@ -35,6 +37,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         "ociVersion {version:?} is not supported, it must be 1.x"
     );
     let process = spec.process().as_ref().context("process is missing")?;
+    hooks::check(spec.hooks().as_ref())?;
     let root = spec.root().as_ref().context("root is missing")?;
     let root_path = bundle.join(root.path());
     let root_path = fs::canonicalize(&root_path)
@@ -77,6 +80,13 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         readonly_paths: readonly.unwrap_or_default(),
         annotations,
         network: NetworkPlan::of_spec(linux),
+        host: HostPlan {
+            cgroups: CgroupUse::Files,
+            cgroups_path: linux.and_then(|linux| linux.cgroups_path().clone()),
+            resources: linux.and_then(|linux| linux.resources().clone()),
+            hooks: spec.hooks().clone(),
+            oom_score_adj: process.oom_score_adj(),
+        },
     })
 }
 
@@ -209,6 +219,14 @@ pub fn capability_number(name: &str) -> Option<u32> {
     u32::try_from(at).ok()
 }
 
+/// All capabilities the sandbox knows, by their full names.
+pub fn capability_names() -> Vec<String> {
+    CAPABILITIES
+        .iter()
+        .map(|name| format!("CAP_{name}"))
+        .collect()
+}
+
 /// Names of resource limits by number (`getrlimit(2)`).
 const RLIMITS: [&str; 16] = [
     "RLIMIT_CPU",
@@ -272,6 +290,12 @@ const PROPAGATION: [&str; 8] = [
     "unbindable",
     "runbindable",
 ];
+
+/// Options that mean the same for all mounts.
+pub fn known_mount_options() -> Vec<&'static str> {
+    let flags = MOUNT_FLAGS.iter().map(|(name, ..)| *name);
+    flags.chain(PROPAGATION).collect()
+}
 
 fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
     let destination = mount.destination();

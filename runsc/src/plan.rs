@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use oci_spec::runtime::{Hooks, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use crate::network::NetworkPlan;
@@ -23,6 +24,31 @@ pub struct ContainerPlan {
     pub readonly_paths: Vec<String>,
     pub annotations: BTreeMap<String, String>,
     pub network: NetworkPlan,
+    pub host: HostPlan,
+}
+
+/// What the host does for a container, without the sentry's knowledge.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostPlan {
+    pub cgroups: CgroupUse,
+    /// `linux.cgroupsPath`.
+    pub cgroups_path: Option<PathBuf>,
+    /// `linux.resources`, as `update` has changed them.
+    pub resources: Option<LinuxResources>,
+    pub hooks: Option<Hooks>,
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Whether a container gets a cgroup of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupUse {
+    /// It stays in that of the command.
+    #[default]
+    None,
+    /// As files of the cgroup file system (`cgroupfs` driver).
+    Files,
+    /// As a scope of systemd (`--systemd-cgroup`).
+    Systemd,
 }
 
 /// The process of a container, or a further one (`exec`).

@@ -4,14 +4,19 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use crate::cgroup::Cgroup;
 use crate::plan::ContainerPlan;
+
+/// Version of the runtime specification that this program follows.
+pub const OCI_VERSION: &str = "1.2.0";
 
 /// Life cycle of a container (OCI runtime specification, `runtime.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +25,7 @@ pub enum Status {
     Creating,
     Created,
     Running,
+    Paused,
     Stopped,
 }
 
@@ -29,6 +35,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -46,10 +53,34 @@ pub struct Record {
     pub pid_start_time: u64,
     pub gofer_pid: i32,
     pub gofer_start_time: u64,
+    /// The command that creates the container, while it does.
+    pub creator_pid: i32,
+    pub creator_start_time: u64,
+    /// Where its processes live on the host, if anywhere special.
+    pub cgroup: Option<Cgroup>,
     /// Seconds since the epoch.
     pub created_at: u64,
     /// User that created it.
     pub owner: String,
+}
+
+impl Record {
+    /// The state object of the runtime specification, which hooks get on
+    /// stdin.
+    pub fn state(&self) -> Value {
+        let pid = match self.status {
+            Status::Stopped => 0,
+            _ => self.pid,
+        };
+        json!({
+            "ociVersion": OCI_VERSION,
+            "id": self.plan.id,
+            "pid": pid,
+            "status": self.status.name(),
+            "bundle": self.plan.bundle,
+            "annotations": self.plan.annotations,
+        })
+    }
 }
 
 /// A container's directory, locked.
@@ -77,47 +108,59 @@ impl Store {
             .create(&self.root)
             .with_context(|| format!("state directory {} can't be made", self.root.display()))?;
         let dir = self.root.join(id);
-        match fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => {}
-            Err(err) if err.kind() == ErrorKind::AlreadyExists => {
-                bail!("container with id {id} exists already; choose another id or delete it")
+        loop {
+            match fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => {}
+                Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+                Err(err) => {
+                    return Err(err).with_context(|| format!("{} can't be made", dir.display()));
+                }
             }
-            Err(err) => {
-                return Err(err).with_context(|| format!("{} can't be made", dir.display()));
+            // A directory without a state file is what a command that was
+            // killed left: it is taken over.
+            if let Some(entry) = lock(&dir, FlockArg::LockExclusive)? {
+                ensure!(
+                    !entry.state_path().exists(),
+                    "container with given ID already exists: {id}; choose another id or delete it"
+                );
+                return Ok(entry);
             }
         }
-        self.lock(dir)
     }
 
-    /// The directory of an existing container.
+    /// The directory of an existing container, once no other command works
+    /// on it.
     pub fn open(&self, id: &str) -> Result<Entry> {
         check_id(id)?;
         let dir = self.root.join(id);
-        ensure!(dir.is_dir(), "container {id} does not exist");
-        self.lock(dir)
+        ensure!(dir.is_dir(), "container does not exist: {id}");
+        match lock(&dir, FlockArg::LockExclusive)? {
+            Some(entry) if entry.state_path().exists() => Ok(entry),
+            _ => bail!("container does not exist: {id}"),
+        }
+    }
+
+    /// As [`Self::open`], for what is left of a container whose state file
+    /// may be missing or damaged.
+    pub fn open_remains(&self, id: &str) -> Option<Entry> {
+        check_id(id).ok()?;
+        lock(&self.root.join(id), FlockArg::LockExclusive).ok()?
     }
 
     /// As [`Self::open`], unless a command is working on the container.
     pub fn try_open(&self, id: &str) -> Option<Entry> {
-        let dir = self.root.join(id);
-        let file = File::options().write(true).open(dir.join("lock")).ok()?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
-        Some(Entry { dir, _lock: lock })
+        lock(&self.root.join(id), FlockArg::LockExclusiveNonblock).ok()?
     }
 
-    fn lock(&self, dir: PathBuf) -> Result<Entry> {
-        let path = dir.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("{} can't be opened", path.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, err)| err)
-            .with_context(|| format!("{} can't be locked", path.display()))?;
-        Ok(Entry { dir, _lock: lock })
+    /// What is known about a container, also while a command works on it.
+    pub fn peek(&self, id: &str) -> Result<Record> {
+        check_id(id)?;
+        let dir = self.root.join(id);
+        ensure!(
+            dir.join("state.json").exists(),
+            "container does not exist: {id}"
+        );
+        load(&dir)
     }
 
     /// Ids of all containers, sorted.
@@ -161,17 +204,7 @@ impl Entry {
     }
 
     pub fn load(&self) -> Result<Record> {
-        let path = self.state_path();
-        let text = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
-        let mut record: Record = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
-        if record.status != Status::Stopped
-            && !process_is(record.pid, record.pid_start_time)
-            && record.status != Status::Creating
-        {
-            record.status = Status::Stopped;
-        }
-        Ok(record)
+        load(&self.dir)
     }
 
     /// Writes the record so that a crash leaves the old or the new one.
@@ -191,11 +224,70 @@ impl Entry {
         write().with_context(|| format!("{} can't be written", path.display()))
     }
 
-    /// Removes everything known about the container.
+    /// Removes everything known about the container; the state file goes
+    /// last, so that a removal that was cut short can be repeated.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.dir)
-            .with_context(|| format!("{} can't be removed", self.dir.display()))
+        let remove = || -> std::io::Result<()> {
+            for entry in fs::read_dir(&self.dir)?.flatten() {
+                if entry.path() != self.state_path() {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            match fs::remove_file(self.state_path()) {
+                Err(err) if err.kind() != ErrorKind::NotFound => Err(err),
+                _ => fs::remove_dir(&self.dir),
+            }
+        };
+        remove().with_context(|| format!("{} can't be removed", self.dir.display()))
     }
+}
+
+/// Locks a container's directory; `None` if it has been removed meanwhile or
+/// somebody else has the lock and `how` does not wait.
+fn lock(dir: &Path, how: FlockArg) -> Result<Option<Entry>> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path);
+    let file = match file {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| format!("{} can't be opened", path.display()))?,
+    };
+    let lock = match Flock::lock(file, how) {
+        Err((_, nix::Error::EWOULDBLOCK)) => return Ok(None),
+        lock => lock
+            .map_err(|(_, err)| err)
+            .with_context(|| format!("{} can't be locked", path.display()))?,
+    };
+    // The file that is locked may not be the container's any more.
+    let locked = lock.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let current = fs::metadata(&path).map(|meta| (meta.dev(), meta.ino()));
+    match (locked, current) {
+        (Ok(locked), Ok(current)) if locked == current => Ok(Some(Entry {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })),
+        _ => Ok(None),
+    }
+}
+
+fn load(dir: &Path) -> Result<Record> {
+    let path = dir.join("state.json");
+    let text = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let mut record: Record =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let alive = match record.status {
+        Status::Stopped => true,
+        Status::Creating => process_is(record.creator_pid, record.creator_start_time),
+        _ => process_is(record.pid, record.pid_start_time),
+    };
+    if !alive {
+        record.status = Status::Stopped;
+    }
+    Ok(record)
 }
 
 /// Ids are file names (the same rule as runc's).

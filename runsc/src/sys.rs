@@ -2,7 +2,7 @@
 //! capabilities. Nothing else in this crate does.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,8 +16,16 @@ pub enum PidNamespace {
 }
 
 /// Runs `child` in a new process and answers that process's pid. The child
-/// exits with the status that `child` answers.
-pub fn spawn(pid_namespace: PidNamespace, child: impl FnOnce() -> i32) -> Result<Pid> {
+/// leads a session of its own, starts when `prepare` has been called with its
+/// pid, and exits with the status that `child` answers. It ends by itself if
+/// `prepare` fails or this process dies before.
+pub fn spawn(
+    pid_namespace: PidNamespace,
+    prepare: impl FnOnce(Pid) -> Result<()>,
+    child: impl FnOnce() -> i32,
+) -> Result<Pid> {
+    let (wait, go) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
     let own = if pid_namespace == PidNamespace::Own {
         let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
         unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
@@ -27,16 +35,55 @@ pub fn spawn(pid_namespace: PidNamespace, child: impl FnOnce() -> i32) -> Result
     };
     // SAFETY: runsc has a single thread until all its children exist (DESIGN
     // section 7), so the child may use all of the standard library.
-    let forked = unsafe { fork() }.context("a process can't be made")?;
-    match forked {
-        ForkResult::Child => std::process::exit(child()),
-        ForkResult::Parent { child } => {
-            if let Some(own) = own {
-                setns(own, CloneFlags::CLONE_NEWPID)
-                    .context("the own pid namespace can't be entered again")?;
-            }
-            Ok(child)
+    let forked = unsafe { fork() };
+    if let Ok(ForkResult::Child) = forked {
+        drop(go);
+        std::process::exit(begin(wait, child));
+    }
+    if let Some(own) = own {
+        setns(own, CloneFlags::CLONE_NEWPID)
+            .context("the own pid namespace can't be entered again")?;
+    }
+    let pid = match forked.context("a process can't be made")? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => Pid::this(),
+    };
+    drop(wait);
+    let prepared = prepare(pid).and_then(|()| {
+        nix::unistd::write(&go, b"g").context("the new process has ended at once")?;
+        Ok(pid)
+    });
+    if prepared.is_err() {
+        drop(go);
+        // Nothing but the end of the pipe is there for it to see.
+        let _ = nix::sys::wait::waitpid(pid, None);
+    }
+    prepared
+}
+
+/// What a new process does once it may go on.
+fn begin(wait: OwnedFd, child: impl FnOnce() -> i32) -> i32 {
+    // Signals from the terminal are for the command, which passes them on.
+    let _ = nix::unistd::setsid();
+    let mut byte = [0];
+    match nix::unistd::read(&wait, &mut byte) {
+        Ok(1) => {
+            drop(wait);
+            child()
         }
+        _ => 1,
+    }
+}
+
+/// Makes `terminal` the controlling terminal of this process, which leads a
+/// session without one.
+pub fn take_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes a plain number.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -137,10 +184,10 @@ pub fn raise_file_limit() {
     }
 }
 
-/// Leaves the process with its stderr, `keep` and `also`: what else `runsc`
+/// Leaves the process with `stderr`, `keep` and `also`: what else `runsc`
 /// has open is none of a sandbox process's business, and pipes of the
-/// container's output must not stay open here.
-pub fn close_others(keep: &[RawFd], also: &[OwnedFd]) -> Result<()> {
+/// container's output and of engines must not stay open here.
+pub fn close_others(keep: &[RawFd], also: &[OwnedFd], stderr: &OwnedFd) -> Result<()> {
     let null = std::fs::File::options()
         .read(true)
         .write(true)
@@ -149,6 +196,7 @@ pub fn close_others(keep: &[RawFd], also: &[OwnedFd]) -> Result<()> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     drop(null);
+    nix::unistd::dup2_stderr(stderr)?;
     let open = std::fs::read_dir("/proc/self/fd").context("/proc is not mounted")?;
     let numbers: Vec<RawFd> = open
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -160,4 +208,23 @@ pub fn close_others(keep: &[RawFd], also: &[OwnedFd]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Own copies of descriptors, which the sentry keeps.
+pub fn duplicate(fds: &[RawFd]) -> Result<Vec<OwnedFd>> {
+    fds.iter()
+        .map(|&fd| {
+            let copy = nix::fcntl::fcntl(
+                // SAFETY: the caller keeps the descriptors open meanwhile.
+                unsafe { BorrowedFd::borrow_raw(fd) },
+                nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3),
+            )
+            .with_context(|| match fd {
+                0..=2 => "stdin, stdout or stderr is closed; give the container all three".into(),
+                fd => format!("descriptor {fd} of --preserve-fds is not open"),
+            })?;
+            // SAFETY: F_DUPFD has just made this descriptor for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+        })
+        .collect()
 }

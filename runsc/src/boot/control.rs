@@ -40,8 +40,17 @@ impl Commands {
         }
     }
 
-    /// Waits until nobody waits for a reply, within bounds.
+    /// The terminal of the first process.
+    pub fn terminal(&self) -> Option<Arc<Bridge>> {
+        self.bridges.lock().get(&0).cloned()
+    }
+
+    /// Waits until the first process's last words are out and nobody waits
+    /// for a reply, within bounds.
     pub fn finish(&self) {
+        if let Some(bridge) = self.terminal() {
+            bridge.flush(FINISH_TIMEOUT);
+        }
         let mut busy = self.busy.lock();
         self.idle
             .wait_while_for(&mut busy, |busy| *busy > 0, FINISH_TIMEOUT);
@@ -66,7 +75,15 @@ impl Commands {
                 }
                 Reply::Started { pid }
             }
-            Request::Wait { container, pid } => {
+            Request::Pause => {
+                sandbox.pause();
+                Reply::Done
+            }
+            Request::Resume => {
+                sandbox.resume();
+                Reply::Done
+            }
+            Request::Wait { container, pid } | Request::Attend { container, pid } => {
                 let status = match pid {
                     0 => block_on(sandbox.wait(&container))?,
                     pid => block_on(sandbox.wait_process(&container, pid))?,
@@ -145,6 +162,15 @@ impl Handler for Commands {
         self.run(request, fds).unwrap_or_else(|err| Reply::Error {
             message: format!("{err:#}"),
         })
+    }
+
+    fn abandoned(&self, container: &str, pid: i32) {
+        let killed = match pid {
+            0 => self.sandbox.signal(container, Signal::SIGKILL, false),
+            pid => self.sandbox.signal_process(container, pid, Signal::SIGKILL),
+        };
+        // It may have ended at the same time.
+        drop(killed);
     }
 
     fn begin(&self) {

@@ -15,12 +15,13 @@ mod process;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
 use sentry_kernel::fs::gofer::GoferFs;
 use sentry_kernel::kernel::KernelConfig;
 use sentry_kernel::sandbox::{ContainerConfig, Sandbox};
@@ -28,6 +29,7 @@ use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
 use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
 use sentry_platform::host::system::System;
+use sentry_platform::host::tty;
 use sentry_platform::ptrace::PtracePlatform;
 use sentry_platform::systrap::{self, Systrap};
 use sentry_platform::{Platform, executor};
@@ -58,6 +60,16 @@ pub struct BootOptions {
     pub strace: bool,
     pub debug: bool,
     pub foreground: Foreground,
+    pub terminal: TerminalOwner,
+}
+
+/// Who hears of changes of the size of the first process's terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TerminalOwner {
+    /// The command in the foreground, which passes them on.
+    Command,
+    /// The sentry: an engine has the other end.
+    Sentry,
 }
 
 /// Runs the sentry in this process; answers its exit status.
@@ -70,7 +82,7 @@ pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32
         fds.log.as_raw_fd(),
         fds.exit_status.as_raw_fd(),
     ];
-    if crate::sys::close_others(&keep, &fds.stdio).is_err() {
+    if crate::sys::close_others(&keep, &fds.stdio, &fds.log).is_err() {
         return 1;
     }
     let Ok(ready) = fds.ready.try_clone() else {
@@ -99,6 +111,8 @@ struct Sentry {
     container: String,
     /// The first process's terminal.
     bridge: Option<Bridge>,
+    /// The host's side of it, if the sentry owns it.
+    terminal: Option<OwnedFd>,
 }
 
 fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
@@ -112,9 +126,24 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     };
     jail::drop_privileges()?;
     if options.foreground == Foreground::EndOnKill {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
             .context("the parent-death signal can't be set")?;
     }
+    let terminal = match (options.terminal, fds.stdio.first()) {
+        (TerminalOwner::Sentry, Some(terminal)) if plan.process.terminal => {
+            crate::sys::take_terminal(terminal.as_fd()).context("the terminal can't be taken")?;
+            // For the thread that waits for it; all others inherit this.
+            size_changes()
+                .thread_block()
+                .context("signals can't be blocked")?;
+            Some(
+                terminal
+                    .try_clone()
+                    .context("the terminal can't be duplicated")?,
+            )
+        }
+        _ => None,
+    };
     seccomp::prepare_allocator();
 
     let executor = Executor::new(system.cpu_count());
@@ -152,6 +181,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         sandbox,
         container: plan.id.clone(),
         bridge,
+        terminal,
     })
 }
 
@@ -179,6 +209,15 @@ impl Sentry {
     fn serve(self, listener: UnixListener, exit_status: &File) -> i32 {
         let handler = Arc::new(control::Commands::new(self.sandbox.clone(), self.bridge));
         let waiters = handler.clone();
+        if let (Some(bridge), Some(terminal)) = (handler.terminal(), self.terminal) {
+            let followed = std::thread::Builder::new()
+                .name("terminal".to_owned())
+                .stack_size(256 << 10)
+                .spawn(move || follow_size(&bridge, &terminal));
+            if followed.is_err() {
+                return 1;
+            }
+        }
         let served = std::thread::Builder::new()
             .name("control".to_owned())
             .stack_size(256 << 10)
@@ -191,6 +230,29 @@ impl Sentry {
         // `wait` after the end finds it here.
         let _ = exit_status.write_all_at(status.to_string().as_bytes(), 0);
         waiters.finish();
-        0
+        // Who waits for this process waits for that one.
+        status
+    }
+}
+
+/// The signal that tells of a terminal's new size.
+fn size_changes() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGWINCH);
+    set
+}
+
+/// Gives a terminal inside the size that `host` has, whenever that changes.
+fn follow_size(bridge: &Bridge, host: &OwnedFd) {
+    loop {
+        // A size of zero is one that nobody has set.
+        if let Ok(size) = tty::window_size(host)
+            && (size.ws_row, size.ws_col) != (0, 0)
+        {
+            bridge.resize(size.ws_row, size.ws_col);
+        }
+        if size_changes().wait().is_err() {
+            return;
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use sentry_kernel::fs::devpts;
 use sentry_kernel::fs::host_file::HostFile;
 use sentry_kernel::kernel::Kernel;
@@ -19,13 +19,14 @@ use crate::plan::ProcessPlan;
 /// Default file mode creation mask.
 const UMASK: u32 = 0o022;
 
-/// `plan` with `stdio` as its descriptors: three, or one terminal. `root` is
+/// `plan` with `stdio` as its descriptors: three, or one terminal, then those
+/// from 3 on. `root` is
 /// where a terminal gets its `/dev/pts` name from.
 pub fn config(
     kernel: &Arc<Kernel>,
     root: &Arc<MountNamespace>,
     plan: &ProcessPlan,
-    stdio: Vec<OwnedFd>,
+    mut stdio: Vec<OwnedFd>,
 ) -> Result<(ProcessConfig, Option<Bridge>)> {
     let bytes = |list: &[String]| {
         let strings = list.iter().map(|string| string.clone().into_bytes());
@@ -42,18 +43,31 @@ pub fn config(
         );
     }
     let mut bridge = None;
-    let files = match (plan.terminal, stdio.len()) {
-        (false, 3) => host_stdio(stdio)?,
-        (true, 1) => {
-            let host = stdio.into_iter().next().context("no terminal")?;
+    let own = if plan.terminal { 1 } else { 3 };
+    ensure!(
+        stdio.len() >= own,
+        "{} descriptors are not what a process wants (terminal: {})",
+        stdio.len(),
+        plan.terminal
+    );
+    let preserved = stdio.split_off(own);
+    let mut files = match stdio.pop() {
+        Some(host) if plan.terminal => {
             let (made, files) = terminal(kernel, root, plan, host)?;
             bridge = Some(made);
             files
         }
-        (terminal, count) => {
-            bail!("{count} descriptors are not what a process wants (terminal: {terminal})")
+        last => {
+            stdio.extend(last);
+            host_stdio(stdio)?
         }
     };
+    for (number, fd) in (3..).zip(preserved) {
+        let mode = access_mode(&fd);
+        let file = HostFile::open(fd, mode)
+            .with_context(|| format!("descriptor {number} can't be used in the sandbox"))?;
+        files.push((Fd(number), file));
+    }
     let config = ProcessConfig {
         argv: bytes(&plan.args),
         envp: bytes(&plan.env),
@@ -130,4 +144,14 @@ fn host_stdio(stdio: Vec<OwnedFd>) -> Result<Vec<(Fd, Arc<File>)>> {
         files.push((Fd(number), file));
     }
     Ok(files)
+}
+
+/// How a descriptor was opened.
+fn access_mode(fd: &OwnedFd) -> OpenMode {
+    let flags = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).unwrap_or(0);
+    match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => OpenMode::READ,
+        libc::O_WRONLY => OpenMode::WRITE,
+        _ => OpenMode::READ | OpenMode::WRITE,
+    }
 }

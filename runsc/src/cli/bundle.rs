@@ -9,6 +9,7 @@ use clap::Args;
 use super::{Global, Network};
 use crate::launch::{self, Foreground};
 use crate::network::NetworkPlan;
+use crate::plan::CgroupUse;
 use crate::{oci, spec};
 
 /// Where the bundle is and what to call the container.
@@ -23,8 +24,33 @@ struct Bundle {
     /// Unix socket that receives the terminal's master.
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
+    /// Pass on this many descriptors, from 3 on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Accepted for engines: the sandbox's root is never the host's.
+    #[arg(long)]
+    no_pivot: bool,
+    /// Accepted for engines: sandboxes have no keyrings of the host.
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Accepted for engines: nobody can reap processes of the sandbox.
+    #[arg(long)]
+    no_subreaper: bool,
     /// Name of the container, unique below `--root`.
     id: String,
+}
+
+impl Bundle {
+    /// Descriptors to pass on: those asked for and those of a service manager.
+    fn preserved(&self) -> u32 {
+        listen_fds().saturating_add(self.preserve_fds)
+    }
+}
+
+/// Descriptors that a service manager gave this command (`sd_listen_fds(3)`).
+fn listen_fds() -> u32 {
+    let count = std::env::var("LISTEN_FDS").ok();
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 #[derive(Args)]
@@ -38,6 +64,9 @@ pub struct Run {
     /// Don't wait for the container to end.
     #[arg(long, short)]
     detach: bool,
+    /// Don't delete the container when it has ended.
+    #[arg(long)]
+    keep: bool,
     #[command(flatten)]
     bundle: Bundle,
 }
@@ -54,8 +83,13 @@ impl Run {
         let foreground = !self.detach && self.bundle.console_socket.is_none();
         if foreground {
             let plan = load(global, &self.bundle)?;
-            return launch::run(global, plan, Foreground::KeepOnKill, |record| {
-                write_pid_file(&self.bundle, record.pid)
+            let settings = launch::RunSettings {
+                foreground: Foreground::KeepOnKill,
+                preserve_fds: self.bundle.preserved(),
+                keep: self.keep,
+            };
+            return launch::run(global, plan, settings, |record| {
+                write_pid_file(&self.bundle.pid_file, record.pid)
             });
         }
         let created = create(global, &self.bundle)?;
@@ -65,7 +99,9 @@ impl Run {
         }
         drop(created);
         let status = launch::wait(global, &self.bundle.id)?;
-        launch::Created::open(global, &self.bundle.id)?.delete()?;
+        if !self.keep {
+            launch::Created::open(global, &self.bundle.id)?.delete()?;
+        }
         Ok(status)
     }
 }
@@ -79,6 +115,15 @@ fn load(global: &Global, bundle: &Bundle) -> Result<crate::plan::ContainerPlan> 
     if global.network == Some(Network::None) {
         plan.network = NetworkPlan::None;
     }
+    if global.systemd_cgroup {
+        plan.host.cgroups = CgroupUse::Systemd;
+    }
+    let listening = listen_fds();
+    if listening > 0 {
+        let env = &mut plan.process.env;
+        env.push(format!("LISTEN_FDS={listening}"));
+        env.push("LISTEN_PID=1".to_owned());
+    }
     Ok(plan)
 }
 
@@ -90,13 +135,21 @@ fn create(global: &Global, bundle: &Bundle) -> Result<launch::Created> {
         (false, Some(_)) => bail!("process.terminal is false: --console-socket is not wanted"),
         (false, None) => None,
     };
-    let created = launch::create(global, plan, console)?;
-    write_pid_file(bundle, created.pid())?;
+    let streams = launch::Streams {
+        console,
+        preserve_fds: bundle.preserved(),
+    };
+    let created = launch::create(global, plan, streams)?;
+    if let Err(err) = write_pid_file(&bundle.pid_file, created.pid()) {
+        created.delete()?;
+        return Err(err);
+    }
     Ok(created)
 }
 
-fn write_pid_file(bundle: &Bundle, pid: i32) -> Result<()> {
-    let Some(path) = &bundle.pid_file else {
+/// Writes a host pid to the file that an engine has named, if it has.
+pub fn write_pid_file(path: &Option<PathBuf>, pid: i32) -> Result<()> {
+    let Some(path) = path else {
         return Ok(());
     };
     // Engines poll for this file: it must never be seen empty.

@@ -11,7 +11,7 @@ use super::{Global, Network};
 use crate::launch::{self, Foreground};
 use crate::network::NetworkPlan;
 use crate::oci;
-use crate::plan::{CapabilityPlan, ContainerPlan, Overlay, ProcessPlan, RootPlan};
+use crate::plan::{CapabilityPlan, ContainerPlan, HostPlan, Overlay, ProcessPlan, RootPlan};
 
 /// What ids of these containers begin with.
 const ID_PREFIX: &str = "do-";
@@ -102,8 +102,14 @@ impl Do {
                 Some(Network::Host) => NetworkPlan::of_caller(),
                 Some(Network::None) | None => NetworkPlan::None,
             },
+            host: HostPlan::default(),
         };
         launch::sweep(global, ID_PREFIX);
-        launch::run(global, plan, Foreground::EndOnKill, |_| Ok(()))
+        let settings = launch::RunSettings {
+            foreground: Foreground::EndOnKill,
+            preserve_fds: 0,
+            keep: false,
+        };
+        launch::run(global, plan, settings, |_| Ok(()))
     }
 }

@@ -1,4 +1,4 @@
-//! `start`, `state`, `kill`, `delete`, `list` and `wait`.
+//! `start`, `state`, `pause`, `resume`, `kill`, `delete`, `list` and `wait`.
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -29,30 +29,63 @@ pub struct State {
 
 impl State {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let record = global.store().open(&self.id)?.load()?;
+        let record = global.store().peek(&self.id)?;
         println!("{:#}", state_json(&record));
         Ok(0)
     }
 }
 
-/// The state object of the runtime specification, with the fields that runc
-/// adds to it.
+/// The state object with the fields that runc adds to it.
 fn state_json(record: &Record) -> serde_json::Value {
-    let pid = match record.status {
-        Status::Stopped => 0,
-        _ => record.pid,
-    };
-    json!({
-        "ociVersion": "1.2.0",
-        "id": record.plan.id,
-        "pid": pid,
-        "status": record.status.name(),
-        "bundle": record.plan.bundle,
-        "rootfs": record.plan.root.path,
-        "created": time::rfc3339(time::from_epoch(record.created_at)),
-        "annotations": record.plan.annotations,
-        "owner": record.owner,
-    })
+    let mut state = record.state();
+    if let Some(object) = state.as_object_mut() {
+        let created = time::rfc3339(time::from_epoch(record.created_at));
+        object.insert("created".to_owned(), created.into());
+        object.insert("owner".to_owned(), record.owner.clone().into());
+        object.insert("rootfs".to_owned(), json!(record.plan.root.path));
+    }
+    state
+}
+
+#[derive(Args)]
+pub struct Pause {
+    id: String,
+}
+
+impl Pause {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let created = Created::open(global, &self.id)?;
+        match created.record.status {
+            Status::Running | Status::Created => {}
+            status => bail!("cannot pause a container in the {} state", status.name()),
+        }
+        created.client().call(&Request::Pause, &[])?;
+        created.save(&Record {
+            status: Status::Paused,
+            ..created.record.clone()
+        })?;
+        Ok(0)
+    }
+}
+
+#[derive(Args)]
+pub struct Resume {
+    id: String,
+}
+
+impl Resume {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let created = Created::open(global, &self.id)?;
+        if created.record.status != Status::Paused {
+            bail!("container not paused");
+        }
+        created.client().call(&Request::Resume, &[])?;
+        created.save(&Record {
+            status: Status::Running,
+            ..created.record.clone()
+        })?;
+        Ok(0)
+    }
 }
 
 #[derive(Args)]
@@ -104,11 +137,21 @@ impl Delete {
         for id in &self.ids {
             let created = match Created::open(global, id) {
                 Ok(created) => created,
-                Err(_) if self.force => continue,
+                Err(_) if self.force => {
+                    // A command that was killed early may have left files.
+                    if let Some(remains) = global.store().open_remains(id) {
+                        remains.remove()?;
+                    }
+                    continue;
+                }
                 Err(err) => return Err(err),
             };
-            if !self.force && created.record.status == Status::Running {
-                bail!("container {id} is running; stop it or use --force");
+            let status = created.record.status;
+            if !self.force && !matches!(status, Status::Created | Status::Stopped) {
+                bail!(
+                    "cannot delete container {id} that is not stopped: {}",
+                    status.name()
+                );
             }
             created.delete()?;
         }
@@ -137,7 +180,7 @@ impl List {
         let mut records = Vec::new();
         for id in store.ids()? {
             // A container may be deleted while we look.
-            if let Ok(record) = store.open(&id).and_then(|entry| entry.load()) {
+            if let Ok(record) = store.peek(&id) {
                 records.push(record);
             }
         }

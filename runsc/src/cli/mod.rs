@@ -3,9 +3,13 @@
 mod bundle;
 mod debug;
 mod do_command;
+mod events;
+mod exec;
+mod features;
 mod help;
 mod lifecycle;
-mod process;
+mod ps;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +57,15 @@ pub struct Global {
     /// Log more.
     #[arg(long, global = true)]
     pub debug: bool,
+    /// Let systemd make the containers' cgroups.
+    #[arg(long, global = true)]
+    pub systemd_cgroup: bool,
+    /// Accepted for engines: whether this is root is looked up.
+    #[arg(long, global = true, value_name = "WHETHER")]
+    rootless: Option<String>,
+    /// Accepted for engines: checkpoints don't need criu.
+    #[arg(long, global = true, value_name = "FILE")]
+    criu: Option<String>,
     /// File for errors of this command, beside stderr.
     #[arg(long, global = true, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -96,9 +109,19 @@ enum Command {
     /// Delete a stopped container.
     Delete(lifecycle::Delete),
     /// Run a further process in a container.
-    Exec(process::Exec),
+    Exec(exec::Exec),
     /// List the processes of a container.
-    Ps(process::Ps),
+    Ps(ps::Ps),
+    /// Stop all processes of a container until `resume`.
+    Pause(lifecycle::Pause),
+    /// Let a paused container go on.
+    Resume(lifecycle::Resume),
+    /// Print events and statistics of a container.
+    Events(events::Events),
+    /// Change the limits of a container.
+    Update(update::Update),
+    /// Print what this runtime supports as JSON.
+    Features(features::Features),
     /// List containers.
     List(lifecycle::List),
     /// Wait for a container to end and print its exit status.
@@ -141,6 +164,11 @@ pub fn main() -> ExitCode {
         Command::Delete(command) => command.run(&global),
         Command::Exec(command) => command.run(&global),
         Command::Ps(command) => command.run(&global),
+        Command::Pause(command) => command.run(&global),
+        Command::Resume(command) => command.run(&global),
+        Command::Events(command) => command.run(&global),
+        Command::Update(command) => command.run(&global),
+        Command::Features(command) => command.run(),
         Command::List(command) => command.run(&global),
         Command::Wait(command) => command.run(&global),
         Command::Spec(command) => command.run(),

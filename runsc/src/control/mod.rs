@@ -24,15 +24,28 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Starts the process of a created container.
-    Start { container: String },
+    Start {
+        container: String,
+    },
     /// Runs a further process; stdin, stdout and stderr come as descriptors
-    /// (one descriptor: a terminal).
+    /// (one descriptor: a terminal), then those from 3 on.
     Exec {
         container: String,
         process: Box<ProcessPlan>,
     },
     /// Replies when the process has ended; `pid` 0 is the container's first.
-    Wait { container: String, pid: i32 },
+    Wait {
+        container: String,
+        pid: i32,
+    },
+    /// As `Wait`; the process is killed if the connection ends before it.
+    Attend {
+        container: String,
+        pid: i32,
+    },
+    /// Stops all tasks until `Resume`.
+    Pause,
+    Resume,
     /// Sends a signal to a process (`pid` 0: the container's first) or to all.
     Signal {
         container: String,
@@ -48,7 +61,9 @@ pub enum Request {
         columns: u16,
     },
     /// Lists the container's processes.
-    Processes { container: String },
+    Processes {
+        container: String,
+    },
     /// What all tasks are doing (`runsc debug --stacks`).
     Stacks,
 }

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::MAX_MESSAGE;
 
-/// Most descriptors in one message.
-const MAX_FDS: usize = 8;
+/// Most descriptors in one message (`SCM_MAX_FD`).
+const MAX_FDS: usize = 253;
 
 /// Sends `message` with `fds`.
 pub fn send(stream: &mut UnixStream, message: &impl Serialize, fds: &[RawFd]) -> Result<()> {

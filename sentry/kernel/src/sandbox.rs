@@ -73,11 +73,11 @@ pub enum SandboxError {
     /// The message begins as runc's does, which tools look for.
     #[error("exec: \"{0}\": executable file not found in $PATH")]
     NotFound(String),
-    #[error("exec: \"{path}\": {errno}")]
+    #[error("exec: \"{path}\": {}", describe(*errno))]
     Exec { path: String, errno: Errno },
     #[error("exec: {0}")]
     Load(#[from] crate::loader::LoadError),
-    #[error("working directory {path}: {errno}")]
+    #[error("working directory {path}: {}", describe(*errno))]
     Cwd { path: String, errno: Errno },
     #[error("{what}: {errno}")]
     Other { what: &'static str, errno: Errno },
@@ -97,6 +97,13 @@ impl SandboxError {
             }
         }
     }
+}
+
+/// The error as `strerror(3)` says it, which engines look for.
+fn describe(errno: Errno) -> String {
+    let text = std::io::Error::from_raw_os_error(errno.raw()).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_ascii_lowercase()
 }
 
 /// A container: its init process and what further processes start with.

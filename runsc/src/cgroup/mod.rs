@@ -1,0 +1,337 @@
+//! The host cgroups of a container: where its processes live, what limits
+//! them, and what they have used.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | [`Cgroup`]: making, joining, removing |
+//! | `hierarchy.rs` | what is mounted on this host |
+//! | `settings.rs` | resources of an OCI configuration as file contents |
+//! | `stats.rs` | counters |
+//!
+//! Version 1, version 2 and hybrid set-ups are served alike: a container has
+//! one directory in each mounted hierarchy.
+
+mod hierarchy;
+mod settings;
+mod stats;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use hierarchy::mounted;
+pub use stats::Stats;
+
+/// How long killed processes may take to leave their cgroup.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The cgroup of a container, in all hierarchies.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cgroup {
+    dirs: Vec<Dir>,
+}
+
+/// The cgroup's directory in one hierarchy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Dir {
+    path: PathBuf,
+    version: Version,
+    /// Of version 1: `memory`, `cpu`… Of version 2: those that are enabled.
+    controllers: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+impl Cgroup {
+    /// The cgroup that `linux.cgroupsPath` names: below the root of the
+    /// hierarchies if absolute, else below the cgroup of this process; one
+    /// that nobody else has if it names none. Nothing is made yet.
+    pub fn locate(cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+        // Ids are unique below one `--root` only.
+        let own = format!("{id}.{:x}", crate::time::nanos_of_day());
+        let path = match cgroups_path {
+            Some(path) if !path.as_os_str().is_empty() => path,
+            _ => Path::new(&own),
+        };
+        let plain = path
+            .components()
+            .all(|part| !matches!(part, std::path::Component::ParentDir));
+        if !plain {
+            bail!("cgroupsPath {} leads upwards", path.display());
+        }
+        let dirs = mounted()?
+            .into_iter()
+            .map(|hierarchy| Dir {
+                path: hierarchy.place(path),
+                version: hierarchy.version,
+                controllers: hierarchy.controllers,
+            })
+            .collect();
+        Ok(Self { dirs })
+    }
+
+    /// Makes the directories that are missing; processes of others must not
+    /// be there, since they would end with the container.
+    pub fn create(&self) -> Result<()> {
+        let others = self.processes().len();
+        ensure!(
+            others == 0,
+            "the container's cgroup is not empty: {others} process(es) found"
+        );
+        for dir in &self.dirs {
+            match dir.create() {
+                Ok(()) => {}
+                // Version 2 beside version 1 holds no limits: do without it.
+                Err(_) if dir.controllers.is_empty() => {}
+                Err(err) => {
+                    for made in &self.dirs {
+                        // Those in use stay.
+                        let _ = fs::remove_dir(&made.path);
+                    }
+                    return Err(err)
+                        .with_context(|| format!("cgroup {} can't be made", dir.path.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a process here.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        for dir in &self.dirs {
+            let path = dir.path.join("cgroup.procs");
+            match fs::write(&path, pid.to_string()) {
+                Err(_) if dir.controllers.is_empty() => {}
+                written => written
+                    .with_context(|| format!("process {pid} can't join {}", dir.path.display()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the limits that `resources` names.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        let versions = [Version::V1, Version::V2];
+        for version in versions {
+            if !self.dirs.iter().any(|dir| dir.version == version) {
+                continue;
+            }
+            for setting in settings::of(resources, version)? {
+                let dir = self
+                    .dirs
+                    .iter()
+                    .find(|dir| dir.version == version && dir.has(&setting.controller));
+                let Some(dir) = dir else {
+                    // The other version has it, or nobody.
+                    let elsewhere = self.dirs.iter().any(|dir| dir.has(&setting.controller));
+                    if elsewhere || setting.optional {
+                        continue;
+                    }
+                    bail!(
+                        "the {} controller of cgroups, which resources of the configuration \
+                         need, is not mounted",
+                        setting.controller
+                    );
+                };
+                dir.write(&setting)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Host pids of all processes here.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self
+            .dirs
+            .iter()
+            .filter_map(|dir| fs::read_to_string(dir.path.join("cgroup.procs")).ok())
+            .flat_map(|text| {
+                let numbers = text.lines().filter_map(|line| line.parse().ok());
+                numbers.collect::<Vec<i32>>()
+            })
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Kills everything here and removes the directories.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + EMPTY_TIMEOUT;
+        let mut pause = Duration::from_micros(500);
+        loop {
+            let mut left = None;
+            for dir in &self.dirs {
+                if let Err(err) = remove_tree(&dir.path) {
+                    left = Some((dir, err));
+                }
+            }
+            let Some((dir, err)) = left else {
+                return Ok(());
+            };
+            if Instant::now() > deadline {
+                return Err(err)
+                    .with_context(|| format!("cgroup {} can't be removed", dir.path.display()));
+            }
+            for dir in &self.dirs {
+                // Kernels before 5.14 don't have it.
+                let _ = fs::write(dir.path.join("cgroup.kill"), "1");
+            }
+            for pid in self.processes() {
+                // It may be gone by now.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Processes that the host killed for lack of memory, since the start.
+    pub fn oom_kills(&self) -> u64 {
+        stats::oom_kills(self)
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats::read(self)
+    }
+
+    fn dir(&self, controller: &str) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.has(controller))
+    }
+}
+
+impl Dir {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|own| own == controller)
+    }
+
+    fn create(&self) -> std::io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        match self.version {
+            Version::V2 => self.delegate(),
+            Version::V1 if self.has("cpuset") => self.inherit_cpuset()?,
+            Version::V1 => {}
+        }
+        Ok(())
+    }
+
+    /// Enables controllers in all ancestors. What can't be enabled shows when
+    /// a limit needs it.
+    fn delegate(&self) {
+        let Some(root) = hierarchy::mount_point_of(&self.path) else {
+            return;
+        };
+        let mut at = root.clone();
+        let below = self.path.strip_prefix(&root).unwrap_or(Path::new(""));
+        for part in below.components() {
+            for controller in &self.controllers {
+                let line = format!("+{controller}");
+                let _ = fs::write(at.join("cgroup.subtree_control"), line);
+            }
+            at.push(part);
+        }
+    }
+
+    /// A fresh version 1 cpuset is empty and takes nobody in.
+    fn inherit_cpuset(&self) -> std::io::Result<()> {
+        let Some(root) = hierarchy::mount_point_of(&self.path) else {
+            return Ok(());
+        };
+        let mut at = root.clone();
+        let below = self.path.strip_prefix(&root).unwrap_or(Path::new(""));
+        for part in below.components() {
+            let parent = at.clone();
+            at.push(part);
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(at.join(file))?;
+                if own.trim().is_empty() {
+                    fs::write(at.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, setting: &settings::Setting) -> Result<()> {
+        let path = self.path.join(&setting.file);
+        let done = fs::write(&path, &setting.value).or_else(|err| match &setting.alternative {
+            Some(file) if err.kind() == ErrorKind::NotFound => {
+                fs::write(self.path.join(file), &setting.value)
+            }
+            _ => Err(err),
+        });
+        match done {
+            Err(err) if setting.optional && err.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.with_context(|| {
+                format!("{} can't be written to {}", setting.value, path.display())
+            }),
+        }
+    }
+
+    /// The number in a file.
+    fn number(&self, file: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// The number behind `key` in a file of keys and numbers.
+    fn keyed(&self, file: &str, key: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.strip_prefix(' ')?.trim().parse().ok()
+    }
+}
+
+/// Removes a cgroup and those below it; what is not there needs no removal.
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(()) => return Ok(()),
+        Err(_) => {}
+    }
+    let entries = match fs::read_dir(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether this user may make cgroups at all.
+pub fn writable(cgroup: &Cgroup) -> bool {
+    nix::unistd::geteuid().is_root()
+        || cgroup.dirs.iter().any(|dir| {
+            let parent = dir
+                .path
+                .parent()
+                .and_then(|parent| fs::metadata(parent).ok());
+            parent.is_some_and(|meta| meta.permissions().mode() & 0o002 != 0)
+        })
+}
+
+/// Whether a configuration sets any limit, so that doing without cgroups
+/// would not be what was asked for.
+pub fn limits_anything(resources: &LinuxResources) -> bool {
+    [Version::V1, Version::V2].into_iter().any(|version| {
+        settings::of(resources, version).is_ok_and(|list| list.iter().any(|one| !one.optional))
+    })
+}
