@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use sentry_platform::{AtomicOp, GuestThread};
+use smallvec::SmallVec;
 use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_NOFILE, Regs};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -16,6 +17,12 @@ use crate::sync::{Events, Subscription, WaitQueue};
 use crate::task::Task;
 use crate::user::UserPtr;
 use crate::vfs::{FdFlags, File};
+
+/// Paths below this length are read without an allocation.
+const SHORT_PATH: usize = 96;
+
+/// A path name of a guest.
+pub type PathText = SmallVec<[u8; SHORT_PATH]>;
 
 /// Result of a system call: the value of `rax`, or an error.
 pub type SysResult = Result<u64, Errno>;
@@ -155,8 +162,16 @@ impl Ctx<'_> {
 
     /// Reads a path name: at most `PATH_MAX` bytes, not checked for being
     /// empty.
-    pub async fn read_path(&mut self, addr: u64) -> Result<Vec<u8>, Errno> {
-        self.read_str(addr, 4096, Errno::ENAMETOOLONG).await
+    pub async fn read_path(&mut self, addr: u64) -> Result<PathText, Errno> {
+        let mut short = [0; SHORT_PATH];
+        let len = poll_fn(|cx| self.thread.poll_copy_in_str(cx, addr, &mut short))
+            .await
+            .map_err(Errno::from)?;
+        if let Some(path) = short.get(..len).filter(|_| len < SHORT_PATH) {
+            return Ok(PathText::from_slice(path));
+        }
+        let path = self.read_str(addr, 4096, Errno::ENAMETOOLONG).await?;
+        Ok(PathText::from_vec(path))
     }
 
     /// Atomic operation on an aligned word of guest memory.

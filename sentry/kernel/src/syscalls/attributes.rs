@@ -41,6 +41,11 @@ fn check_writable_fs(path: &VfsPath) -> Result<(), Errno> {
 /// Applies `changes` and tells those who watch.
 fn apply(ctx: &Ctx<'_>, path: &VfsPath, changes: &SetAttr) -> SysResult {
     path.inode_ref()?.set_attr(changes)?;
+    let rights = changes.perm.is_some() || changes.uid.is_some() || changes.gid.is_some();
+    let leads_on = |kind| matches!(kind, FileKind::Directory | FileKind::Symlink);
+    if rights && leads_on(path.inode_ref()?.kind()) {
+        path.dentry.paths_changed();
+    }
     ctx.kernel.vfs.watches.happened(path, Mask::ATTRIB);
     Ok(0)
 }

@@ -55,7 +55,7 @@ async fn run(
         ReachedBy::Path
     };
     let filename = if by_path {
-        path
+        path.into_vec()
     } else if path.is_empty() {
         format!("/dev/fd/{dirfd}").into_bytes()
     } else {

@@ -6,10 +6,10 @@ use syscall_tables::abi::{
     Timespec,
 };
 
-use crate::ctx::{Ctx, SysResult};
+use crate::ctx::{Ctx, PathText, SysResult};
 use crate::task::{CapSet, Creds, UserNamespace};
 use crate::user::{Args, UserPtr};
-use crate::vfs::path::Walk;
+use crate::vfs::path::resolve_as;
 use crate::vfs::perm::{self, Access};
 use crate::vfs::{
     Attr, Fd, FileKind, FsStat, MountFlags, Start, Timestamp, VfsPath, WalkFlags, dev_major,
@@ -49,23 +49,25 @@ fn encode_stat(attr: &Attr, user_ns: &UserNamespace) -> Stat {
 }
 
 async fn put_stat(ctx: &mut Ctx<'_>, ptr: UserPtr<Stat>, attr: Attr) -> SysResult {
-    let stat = encode_stat(&attr, &ctx.task.creds().user_ns);
+    let stat = encode_stat(&attr, &ctx.task.creds_ref().user_ns);
     ctx.write(ptr, &stat).await?;
     Ok(0)
 }
 
 pub async fn stat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let (attr, _) = find(ctx, Start::Cwd, args.raw(0), WalkFlags::FOLLOW).await?;
+    let attr = find_attr(ctx, Start::Cwd, args.raw(0), WalkFlags::FOLLOW).await?;
     put_stat(ctx, args.ptr(1), attr).await
 }
 
 pub async fn lstat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let (attr, _) = find(ctx, Start::Cwd, args.raw(0), WalkFlags::empty()).await?;
+    let attr = find_attr(ctx, Start::Cwd, args.raw(0), WalkFlags::empty()).await?;
     put_stat(ctx, args.ptr(1), attr).await
 }
 
 pub async fn fstat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let attr = ctx.task.files().get_raw(Fd(args.i32(0)))?.attr()?;
+    let file = ctx.task.files_ref().get_raw(Fd(args.i32(0)))?;
+    let attr = file.attr()?;
+    drop(file);
     put_stat(ctx, args.ptr(1), attr).await
 }
 
@@ -75,7 +77,7 @@ pub async fn newfstatat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH | AtFlags::AT_NO_AUTOMOUNT,
     )?;
     let start = Start::from_dirfd(args.i32(0));
-    let (attr, _) = find(ctx, start, args.raw(1), walk_flags(flags)).await?;
+    let attr = find_attr(ctx, start, args.raw(1), walk_flags(flags)).await?;
     put_stat(ctx, args.ptr(2), attr).await
 }
 
@@ -103,6 +105,16 @@ pub(super) fn walk_flags(flags: AtFlags) -> WalkFlags {
 }
 
 /// Attributes of what a path or, with an empty one, a descriptor names.
+async fn find_attr(
+    ctx: &mut Ctx<'_>,
+    start: Start,
+    path: u64,
+    flags: WalkFlags,
+) -> Result<Attr, Errno> {
+    find(ctx, start, path, flags).await.map(|(attr, _)| attr)
+}
+
+/// As [`find_attr`], with the place.
 async fn find(
     ctx: &mut Ctx<'_>,
     start: Start,
@@ -111,13 +123,13 @@ async fn find(
 ) -> Result<(Attr, VfsPath), Errno> {
     let path = match path {
         // A null path counts as an empty one (Linux 6.11).
-        0 if flags.contains(WalkFlags::EMPTY_PATH) => Vec::new(),
+        0 if flags.contains(WalkFlags::EMPTY_PATH) => PathText::new(),
         path => ctx.read_path(path).await?,
     };
     if let (Start::Fd(fd), true) = (start, path.is_empty())
         && flags.contains(WalkFlags::EMPTY_PATH)
     {
-        let file = ctx.task.files().get_raw(fd)?;
+        let file = ctx.task.files_ref().get_raw(fd)?;
         return Ok((file.attr()?, file.path.clone()));
     }
     let found = crate::vfs::path::resolve(ctx.kernel, ctx.task, start, &path, flags)?;
@@ -199,6 +211,16 @@ pub async fn faccessat2(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     check_access(ctx, start, args.raw(1), args.u32(2), flags).await
 }
 
+/// Whether [`real_creds`] would change nothing.
+fn is_real(creds: &Creds) -> bool {
+    let root = creds.user_ns.uid_to_kernel(0);
+    creds.fsuid == creds.uid
+        && creds.fsgid == creds.gid
+        && (creds.securebits & NO_SETUID_FIXUP != 0
+            || (Some(creds.uid) == root && creds.effective == creds.permitted)
+            || (Some(creds.uid) != root && creds.effective.is_empty()))
+}
+
 /// Credentials with the real ids in place of the effective ones.
 fn real_creds(creds: &Creds) -> Creds {
     let mut real = Creds {
@@ -228,15 +250,14 @@ async fn check_access(
     let path = ctx.read_path(path).await?;
     let creds = ctx.task.creds();
     let real;
-    let creds: &Creds = if flags.contains(AtFlags::AT_EACCESS) {
+    let creds: &Creds = if flags.contains(AtFlags::AT_EACCESS) || is_real(&creds) {
         &creds
     } else {
         real = real_creds(&creds);
         &real
     };
     let walk = walk_flags(flags);
-    let mut walk = Walk::for_task(&ctx.kernel.vfs, ctx.task, creds, start, &path, walk)?;
-    let found = walk.resolve(&path)?;
+    let found = resolve_as(ctx.kernel, ctx.task, creds, start, &path, walk)?;
     let wanted = Access::from_bits_truncate(mode.bits());
     let inode = found.inode_ref()?;
     if wanted.contains(Access::EXEC)

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use sentry_platform::ThreadHandle;
 use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
@@ -236,6 +236,11 @@ impl Task {
         self.creds.read().clone()
     }
 
+    /// As [`Self::creds`], for a short look without an await.
+    pub fn creds_ref(&self) -> RwLockReadGuard<'_, Arc<Creds>> {
+        self.creds.read()
+    }
+
     pub fn set_creds(&self, creds: Creds) {
         let uid = creds.uid;
         let old = std::mem::replace(&mut *self.creds.write(), Arc::new(creds));
@@ -250,6 +255,11 @@ impl Task {
         self.files.read().clone()
     }
 
+    /// As [`Self::files`], for a short look without an await.
+    pub fn files_ref(&self) -> RwLockReadGuard<'_, Arc<FdTable>> {
+        self.files.read()
+    }
+
     /// Replaces the descriptor table; the old one is answered, so that it is
     /// dropped outside the lock.
     pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
@@ -258,6 +268,11 @@ impl Task {
 
     pub fn fs(&self) -> FsContextRef {
         self.fs.read().clone()
+    }
+
+    /// As [`Self::fs`], for a short look without an await.
+    pub fn fs_ref(&self) -> RwLockReadGuard<'_, FsContextRef> {
+        self.fs.read()
     }
 
     pub fn set_fs(&self, fs: FsContextRef) -> FsContextRef {

@@ -93,21 +93,39 @@ impl UserNamespace {
         }))
     }
 
+    /// Whether `id` means the same here and everywhere: the initial namespace
+    /// maps all ids but the invalid one to themselves, for good.
+    fn is_identity(&self, id: u32) -> bool {
+        self.level == 0 && id != u32::MAX
+    }
+
     /// The kernel-wide uid of `uid` here; `None` without a mapping.
     pub fn uid_to_kernel(&self, uid: u32) -> Option<Uid> {
+        if self.is_identity(uid) {
+            return Some(Uid(uid));
+        }
         to_kernel(&self.uid_map.read(), uid).map(Uid)
     }
 
     pub fn gid_to_kernel(&self, gid: u32) -> Option<Gid> {
+        if self.is_identity(gid) {
+            return Some(Gid(gid));
+        }
         to_kernel(&self.gid_map.read(), gid).map(Gid)
     }
 
     /// What `uid` is called here; `None` without a mapping.
     pub fn uid_from_kernel(&self, uid: Uid) -> Option<u32> {
+        if self.is_identity(uid.0) {
+            return Some(uid.0);
+        }
         from_kernel(&self.uid_map.read(), uid.0)
     }
 
     pub fn gid_from_kernel(&self, gid: Gid) -> Option<u32> {
+        if self.is_identity(gid.0) {
+            return Some(gid.0);
+        }
         from_kernel(&self.gid_map.read(), gid.0)
     }
 

@@ -16,12 +16,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::InodeRef;
+use super::{FileKind, InodeRef};
 
 /// How a dentry hangs in the tree.
 struct Link {
@@ -45,6 +45,8 @@ pub struct Dentry {
     /// A nameless file that may still get its first name (`O_TMPFILE`).
     linkable: AtomicBool,
     recently_used: AtomicBool,
+    /// Goes up when the entry loses its place in its directory.
+    moves: AtomicU32,
     /// Slot in the cache plus one; 0 without one.
     slot: AtomicU32,
 }
@@ -69,6 +71,7 @@ impl Dentry {
             removed: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
             recently_used: AtomicBool::new(true),
+            moves: AtomicU32::new(0),
             slot: AtomicU32::new(0),
         })
     }
@@ -136,10 +139,42 @@ impl Dentry {
 
     pub(super) fn add_mount(&self) {
         self.mounts.fetch_add(1, Ordering::AcqRel);
+        self.paths_changed();
     }
 
     pub(super) fn remove_mount(&self) {
         self.mounts.fetch_sub(1, Ordering::AcqRel);
+        self.paths_changed();
+    }
+
+    /// How often the entry has lost its place; see [`super::path_cache`].
+    pub(super) fn moves(&self) -> u32 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Tells remembered paths that the entry has lost its place: after that
+    /// is so, before the call that did it ends.
+    fn lost_place(&self) {
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        let leads_on =
+            |inode: &InodeRef| matches!(inode.kind(), FileKind::Directory | FileKind::Symlink);
+        if self.inode().is_some_and(leads_on) {
+            self.paths_changed();
+        }
+    }
+
+    /// Forgets all remembered paths: some of them may lead elsewhere now.
+    pub fn paths_changed(&self) {
+        if let Some(cache) = &self.cache {
+            cache.paths_changed();
+        }
+    }
+
+    /// Keeps the entry in the cache a while longer.
+    pub(super) fn used(&self) {
+        if !self.recently_used.load(Ordering::Relaxed) {
+            self.recently_used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether `self` is `other` or above it.
@@ -159,9 +194,7 @@ impl Dentry {
     /// The cached child `name`, positive or negative.
     pub fn cached_child(&self, name: &[u8]) -> Option<Arc<Self>> {
         let child = self.children.read().get(name)?.upgrade()?;
-        if !child.recently_used.load(Ordering::Relaxed) {
-            child.recently_used.store(true, Ordering::Relaxed);
-        }
+        child.used();
         Some(child)
     }
 
@@ -233,6 +266,7 @@ impl Dentry {
         if let Some(parent) = parent {
             parent.detach_child(&name, Arc::as_ptr(self));
         }
+        self.lost_place();
         if let Some(cache) = &self.cache {
             cache.evict(self);
         }
@@ -267,6 +301,7 @@ impl Dentry {
             .children
             .write()
             .insert(new_name, Arc::downgrade(self));
+        self.lost_place();
         drop((old_link, displaced));
     }
 
@@ -315,6 +350,8 @@ impl Drop for Dentry {
 /// Keeps recently used dentries alive, up to a limit.
 pub struct DentryCache {
     hash: NameHash,
+    /// Goes up when a directory, link or mount changes what paths lead to.
+    paths: AtomicU64,
     clock: Mutex<Clock>,
 }
 
@@ -330,6 +367,7 @@ impl DentryCache {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             hash: NameHash::new(),
+            paths: AtomicU64::new(0),
             clock: Mutex::new(Clock {
                 slots: Vec::new(),
                 free: Vec::new(),
@@ -337,6 +375,19 @@ impl DentryCache {
                 limit: limit.clamp(1, 1 << 24),
             }),
         })
+    }
+
+    pub(super) fn hash(&self) -> NameHash {
+        self.hash
+    }
+
+    /// See [`Dentry::paths_changed`].
+    pub(super) fn paths_generation(&self) -> u64 {
+        self.paths.load(Ordering::Acquire)
+    }
+
+    pub fn paths_changed(&self) {
+        self.paths.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Dentries kept.

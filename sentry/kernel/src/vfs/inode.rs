@@ -118,6 +118,13 @@ pub trait Inode: Any + Send + Sync {
         true
     }
 
+    /// Until when (by [`super::path_cache::now_ns`]) the last answer about
+    /// `name` and the rights on this directory count without asking again.
+    /// Asked only where [`FileSystem::names_are_stable`] is false; 0: never.
+    fn name_valid_until_ns(&self, _name: &[u8], _child: Option<&InodeRef>) -> u64 {
+        0
+    }
+
     /// Creates a regular file, device node, FIFO or socket node owned by the
     /// credentials' fs uid and gid (or the directory's gid where it is
     /// set-gid); `EEXIST` if the name is taken. `perm` has the umask applied.

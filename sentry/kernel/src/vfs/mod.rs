@@ -10,6 +10,7 @@
 //! | `mount.rs`, `mount_ns.rs`, `propagation.rs` | mounts, namespaces, peer groups |
 //! | `mountinfo.rs` | mount tables for `/proc` |
 //! | `path.rs` | path walks with permission checks |
+//! | `path_cache.rs` | whole paths walked lately |
 //! | `perm.rs` | who may do what |
 //! | `names.rs` | making, removing and renaming names |
 //! | `open.rs` | opening by path |
@@ -47,6 +48,7 @@ mod names;
 pub mod notify;
 pub mod open;
 pub mod path;
+pub mod path_cache;
 pub mod perm;
 mod propagation;
 mod state;

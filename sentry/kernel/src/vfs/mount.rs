@@ -64,6 +64,8 @@ impl Superblock {
 
     pub fn set_readonly(&self, readonly: bool) {
         self.readonly.store(readonly, Ordering::Relaxed);
+        // What else a remount changes may be about rights.
+        self.root.paths_changed();
     }
 }
 
@@ -122,6 +124,7 @@ impl Mount {
 
     pub(super) fn set_flags(&self, flags: MountFlags) {
         self.flags.store(flags.bits(), Ordering::Relaxed);
+        self.root.paths_changed();
     }
 
     /// Whether writes are refused here, by the mount or its file system.

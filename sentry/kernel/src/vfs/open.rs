@@ -9,7 +9,7 @@ use syscall_tables::abi::OpenFlags;
 
 use super::device::DeviceOpen;
 use super::fifo::PeerWait;
-use super::path::{LinkEnd, ParentAndLast, Walk, WalkFlags, lookup_locked};
+use super::path::{LinkEnd, ParentAndLast, Walk, WalkFlags, lookup_locked, resolve_as};
 use super::perm::{self, Access};
 use super::{
     Dentry, File, FileKind, FileOps, MountFlags, OpenMode, OpenRequest, SetAttr, Start,
@@ -65,9 +65,13 @@ pub fn open(
     let opener = Opener {
         vfs: &kernel.vfs,
         creds: &creds,
-        umask: task.fs().state.read().umask,
+        umask: task.fs_ref().state.read().umask,
         task: Some((kernel, task)),
     };
+    if !args.flags.contains(OpenFlags::O_CREAT) {
+        let found = resolve_as(kernel, task, &creds, start, path, args.walk_flags())?;
+        return opener.open_existing(found, args);
+    }
     let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, args.walk_flags())?;
     opener.open(&mut walk, path, args)
 }
@@ -153,17 +157,11 @@ impl Opener<'_> {
     /// Opens what `walk` finds at `path`.
     pub fn open(&self, walk: &mut Walk<'_>, path: &[u8], args: &OpenArgs) -> Result<Opened, Errno> {
         let flags = args.flags;
-        if flags.contains(OpenFlags::O_PATH) {
-            let found = walk.resolve(path)?;
-            return open_path_only(found, args);
-        }
-        if flags.contains(OpenFlags::O_TMPFILE) {
-            let dir = walk.resolve(path)?;
-            return self.open_tmpfile(&dir, args);
-        }
-        if !flags.contains(OpenFlags::O_CREAT) {
-            let found = walk.resolve(path)?;
-            return self.open_found(found, args, false);
+        if !flags.contains(OpenFlags::O_CREAT)
+            || flags.contains(OpenFlags::O_PATH)
+            || flags.contains(OpenFlags::O_TMPFILE)
+        {
+            return self.open_existing(walk.resolve(path)?, args);
         }
         let mut at = walk.parent(path)?;
         loop {
@@ -195,6 +193,17 @@ impl Opener<'_> {
             }
             return self.open_found(found, args, false);
         }
+    }
+
+    /// Opens what a path has led to, making no name.
+    fn open_existing(&self, found: VfsPath, args: &OpenArgs) -> Result<Opened, Errno> {
+        if args.flags.contains(OpenFlags::O_PATH) {
+            return open_path_only(found, args);
+        }
+        if args.flags.contains(OpenFlags::O_TMPFILE) {
+            return self.open_tmpfile(&found, args);
+        }
+        self.open_found(found, args, false)
     }
 
     fn caller(&self) -> Option<&Arc<Task>> {

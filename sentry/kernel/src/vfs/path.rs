@@ -1,7 +1,8 @@
 //! Path walks with permission checks (`path_resolution(7)`).
 //!
 //! A [`Walk`] holds no lock between steps. It allocates only for symlinks
-//! and for names the dentry cache does not have.
+//! and for names the dentry cache does not have. What [`resolve`] has walked
+//! lately is in the [`PathCache`](super::path_cache::PathCache).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bitflags::bitflags;
 use parking_lot::RwLock;
 use syscall_tables::Errno;
 
+use super::path_cache::{Before, Question};
 use super::perm::{self, Access};
 use super::{Dentry, Fd, FileKind, MountFlags, MountNamespace, Vfs, VfsPath};
 use crate::kernel::Kernel;
@@ -139,9 +141,71 @@ pub fn resolve(
     path: &[u8],
     flags: WalkFlags,
 ) -> Result<VfsPath, Errno> {
-    let creds = task.creds();
-    let mut walk = Walk::for_task(&kernel.vfs, task, &creds, start, path, flags)?;
-    walk.resolve(path)
+    if let Some(known) = remembered(kernel, task, &task.creds_ref(), start, path, flags) {
+        return known;
+    }
+    walk_and_remember(kernel, task, &task.creds(), start, path, flags)
+}
+
+/// As [`resolve`], with the rights of `creds`.
+pub fn resolve_as(
+    kernel: &Kernel,
+    task: &Task,
+    creds: &Creds,
+    start: Start,
+    path: &[u8],
+    flags: WalkFlags,
+) -> Result<VfsPath, Errno> {
+    match remembered(kernel, task, creds, start, path, flags) {
+        Some(known) => known,
+        None => walk_and_remember(kernel, task, creds, start, path, flags),
+    }
+}
+
+/// What the path cache knows.
+fn remembered(
+    kernel: &Kernel,
+    task: &Task,
+    creds: &Creds,
+    start: Start,
+    path: &[u8],
+    flags: WalkFlags,
+) -> Option<Result<VfsPath, Errno>> {
+    let fs = task.fs_ref();
+    let state = fs.state.read();
+    let file;
+    let at = match start {
+        _ if path.first() == Some(&b'/') => &state.root,
+        Start::Cwd => &state.cwd,
+        Start::Fd(fd) => {
+            file = task.files_ref().get_raw(fd).ok()?;
+            &file.path
+        }
+    };
+    let question = Question {
+        root: &state.root,
+        start: at,
+        path,
+        flags,
+        creds,
+    };
+    if !question.is_plain() {
+        return None;
+    }
+    kernel.vfs.paths.get(&question)
+}
+
+fn walk_and_remember(
+    kernel: &Kernel,
+    task: &Task,
+    creds: &Creds,
+    start: Start,
+    path: &[u8],
+    flags: WalkFlags,
+) -> Result<VfsPath, Errno> {
+    // Read before the walk looks at anything.
+    let before = kernel.vfs.paths.before();
+    Walk::for_task(&kernel.vfs, task, creds, start, path, flags)?.resolve_remembering(path, before)
 }
 
 /// Resolves all but the last component of `path` for `task`.
@@ -168,6 +232,13 @@ pub struct Walk<'a> {
     root: VfsPath,
     at: VfsPath,
     links: u32,
+    /// The end is to be remembered.
+    remembers: bool,
+    /// How long what was found counts.
+    until_ns: u64,
+    /// The last component, as it was seen in its directory, with how often it
+    /// had lost its place by then.
+    seen: Option<(Arc<Dentry>, u32)>,
 }
 
 /// What a walk does with the last component.
@@ -204,6 +275,75 @@ impl<'a> Walk<'a> {
             root,
             at,
             links: 0,
+            remembers: false,
+            until_ns: u64::MAX,
+            seen: None,
+        }
+    }
+
+    /// As [`Self::resolve`], leaving what it found to the path cache.
+    pub(super) fn resolve_remembering(
+        &mut self,
+        path: &[u8],
+        before: Before,
+    ) -> Result<VfsPath, Errno> {
+        let (root, start) = (self.root.clone(), self.at.clone());
+        let question = Question {
+            root: &root,
+            start: &start,
+            path,
+            flags: self.flags,
+            creds: self.creds,
+        };
+        self.remembers = question.is_plain();
+        let found = self.resolve(path);
+        if self.remembers
+            && self.until_ns != 0
+            && let Some((end, moves)) = self.end(&found)
+        {
+            let paths = &self.vfs.paths;
+            paths.put(&question, &end, moves, self.until_ns, before);
+        }
+        found
+    }
+
+    /// What to remember of a finished walk.
+    fn end(&mut self, found: &Result<VfsPath, Errno>) -> Option<(VfsPath, u32)> {
+        let seen = self.seen.take();
+        match found {
+            Ok(found) => {
+                let leads_on = |kind| matches!(kind, FileKind::Directory | FileKind::Symlink);
+                let moves = match seen {
+                    Some((dentry, moves)) if Arc::ptr_eq(&dentry, &found.dentry) => moves,
+                    // Moves of these and changes of mounts count for all paths.
+                    _ if leads_on(found.inode_ref().ok()?.kind()) => found.dentry.moves(),
+                    _ => return None,
+                };
+                Some((found.clone(), moves))
+            }
+            Err(Errno::ENOENT) => {
+                let (dentry, moves) = seen.filter(|(dentry, _)| dentry.inode().is_none())?;
+                let mount = self.at.mount.clone();
+                Some((VfsPath { mount, dentry }, moves))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Notes how long `child`, found as `name` here, counts.
+    fn note(&mut self, name: &[u8], child: &Arc<Dentry>, is_end: bool) {
+        if self.at.mount.sb.revalidate && !child.is_mountpoint() {
+            let until = self
+                .at
+                .inode_ref()
+                .map_or(0, |dir| dir.name_valid_until_ns(name, child.inode()));
+            self.until_ns = self.until_ns.min(until);
+        }
+        if is_end {
+            let moves = child.moves();
+            let known = self.at.dentry.cached_child(name);
+            let still = known.is_some_and(|known| Arc::ptr_eq(&known, child));
+            self.seen = still.then(|| (child.clone(), moves));
         }
     }
 
@@ -364,7 +504,7 @@ impl<'a> Walk<'a> {
                 b".." => self.go_up()?,
                 name => {
                     let follow = !is_last || trailing || self.flags.contains(WalkFlags::FOLLOW);
-                    match self.step(name, follow)? {
+                    match self.step(name, follow, is_last && !trailing)? {
                         None => {}
                         Some(LinkBody::Magic(path)) => self.jump(path)?,
                         Some(LinkBody::Text(mut target)) => {
@@ -451,8 +591,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Steps into `name`, or answers the link to follow instead.
-    fn step(&mut self, name: &[u8], follow: bool) -> Result<Option<LinkBody>, Errno> {
+    fn step(&mut self, name: &[u8], follow: bool, is_end: bool) -> Result<Option<LinkBody>, Errno> {
         let child = lookup(&self.at, name)?;
+        if self.remembers {
+            self.note(name, &child, is_end);
+        }
         let kind = child.inode().ok_or(Errno::ENOENT)?.kind();
         if kind == FileKind::Symlink && follow {
             let link = VfsPath {
@@ -508,6 +651,8 @@ impl<'a> Walk<'a> {
             return Err(Errno::EXDEV);
         }
         self.at = path;
+        // It depends on more than names.
+        self.until_ns = 0;
         Ok(())
     }
 }

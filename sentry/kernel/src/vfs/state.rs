@@ -15,6 +15,7 @@ use super::fifo::FifoRegistry;
 use super::locks::LockManager;
 use super::mount::Superblock;
 use super::notify::Watches;
+use super::path_cache::PathCache;
 use super::{FileSystem, VfsPath};
 use crate::fs::tmpfs::{TmpFs, TmpFsOptions};
 use crate::task::Creds;
@@ -31,6 +32,7 @@ const FIRST_ANONYMOUS_MINOR: u64 = 20;
 /// The VFS of one sandbox; part of [`crate::kernel::Kernel`].
 pub struct Vfs {
     pub dentries: Arc<DentryCache>,
+    pub paths: PathCache,
     pub devices: DeviceRegistry,
     pub sysctl: FsSysctl,
     types: RwLock<BTreeMap<&'static str, FsType>>,
@@ -85,8 +87,10 @@ struct FsType {
 
 impl Vfs {
     pub fn new() -> Self {
+        let dentries = DentryCache::new(DENTRY_CACHE_LIMIT);
         let vfs = Self {
-            dentries: DentryCache::new(DENTRY_CACHE_LIMIT),
+            paths: PathCache::new(&dentries),
+            dentries,
             devices: DeviceRegistry::default(),
             sysctl: FsSysctl {
                 protected_symlinks: AtomicBool::new(true),

@@ -64,6 +64,10 @@ pub(super) fn now() -> Duration {
     host::clock_gettime(HostClock::MonotonicCoarse)
 }
 
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Size by an open file.
 pub(super) fn size(fd: impl AsFd) -> Result<u64, Errno> {
     let size = host::io::fstat(fd)?.st_size;

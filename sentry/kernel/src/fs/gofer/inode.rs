@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use gofer_proto::{NodeId, OpenFlags};
 use parking_lot::Mutex;
 use sentry_platform::host;
 use smallvec::SmallVec;
 use syscall_tables::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::convert;
 use super::dir::GoferDir;
 use super::file::GoferFile;
 use super::names::NameEntry;
 use super::shared::{HostId, Shared};
-use crate::task::Creds;
+use crate::sync::SeqCell;
+use crate::task::{Creds, Gid, Uid};
+use crate::vfs::path_cache::now_ns;
 use crate::vfs::{
-    Attr, FileKind, FileOps, Inode, InodeRef, OpenRequest, RenameFlags, SetAttr, XattrFlags,
+    Attr, FileKind, FileOps, Inode, InodeRef, OpenRequest, Owner, RenameFlags, SetAttr, XattrFlags,
 };
 
 /// Where a name of a file is.
@@ -37,10 +39,39 @@ struct Alias {
     place: Option<Place>,
 }
 
-struct AttrCache {
+/// Attributes as last told; read without a lock.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct KnownAttr {
     attr: gofer_proto::Attr,
-    at: Duration,
-    valid: bool,
+    /// When they were told; 0 once they have changed or may have.
+    at_ns: u64,
+}
+
+const ATTR_WORDS: usize = size_of::<KnownAttr>() / 8;
+
+struct AttrCell(SeqCell<ATTR_WORDS>);
+
+impl AttrCell {
+    fn new(attr: &gofer_proto::Attr) -> Self {
+        let known = KnownAttr {
+            attr: *attr,
+            at_ns: now_ns(),
+        };
+        Self(SeqCell::new(zerocopy::transmute!(known)))
+    }
+
+    fn read(&self) -> KnownAttr {
+        zerocopy::transmute!(self.0.read())
+    }
+
+    fn update(&self, change: impl FnOnce(&mut KnownAttr)) {
+        self.0.update(|words| {
+            let mut known: KnownAttr = zerocopy::transmute!(*words);
+            change(&mut known);
+            *words = zerocopy::transmute!(known);
+        });
+    }
 }
 
 /// Donated fds; the open files hold them.
@@ -60,7 +91,7 @@ pub struct GoferInode {
     /// Unique in the mount, for futex keys.
     serial: u64,
     aliases: Mutex<SmallVec<[Alias; 1]>>,
-    attr: Mutex<AttrCache>,
+    attr: AttrCell,
     files: Mutex<Files>,
     /// Open files of this inode.
     pub(super) opens: AtomicUsize,
@@ -89,11 +120,7 @@ impl GoferInode {
             kind,
             serial,
             aliases: Mutex::default(),
-            attr: Mutex::new(AttrCache {
-                attr: *attr,
-                at: convert::now(),
-                valid: true,
-            }),
+            attr: AttrCell::new(attr),
             files: Mutex::default(),
             opens: AtomicUsize::new(0),
             mapped: AtomicBool::new(false),
@@ -185,13 +212,14 @@ impl GoferInode {
                 self.drop_fds();
             }
         }
-        let mut cache = self.attr.lock();
-        cache.attr.nlink = if self.kind == FileKind::Directory {
-            0
-        } else {
-            cache.attr.nlink.saturating_sub(1)
-        };
-        cache.valid = false;
+        self.attr.update(|known| {
+            known.attr.nlink = if self.kind == FileKind::Directory {
+                0
+            } else {
+                known.attr.nlink.saturating_sub(1)
+            };
+            known.at_ns = 0;
+        });
     }
 
     /// Notes that the name `name` in `dir` is now `to`.
@@ -217,32 +245,37 @@ impl GoferInode {
 
     /// Stores attributes that the gofer just told.
     pub(super) fn learn(&self, attr: &gofer_proto::Attr) {
-        let mut cache = self.attr.lock();
-        cache.attr = *attr;
-        cache.at = convert::now();
-        cache.valid = true;
+        self.attr.update(|known| {
+            known.attr = *attr;
+            known.at_ns = now_ns();
+        });
     }
 
     /// Attributes have changed or may have.
     pub(super) fn invalidate(&self) {
-        self.attr.lock().valid = false;
+        if self.attr.read().at_ns != 0 {
+            self.attr.update(|known| known.at_ns = 0);
+        }
     }
 
     /// A write through a donated fd ended at `end`.
     pub(super) fn note_write(&self, end: u64) {
-        let mut cache = self.attr.lock();
-        cache.attr.size = cache.attr.size.max(end);
-        cache.valid = false;
+        let known = self.attr.read();
+        if known.at_ns != 0 || known.attr.size < end {
+            self.attr.update(|known| {
+                known.attr.size = known.attr.size.max(end);
+                known.at_ns = 0;
+            });
+        }
     }
 
     /// A read through a donated fd: the host may have set the access time, as
     /// `relatime` has it.
     pub(super) fn note_read(&self) {
-        let mut cache = self.attr.lock();
-        let [atime, mtime, ctime] =
-            [cache.attr.atime, cache.attr.mtime, cache.attr.ctime].map(|t| (t.sec, t.nsec));
+        let attr = self.attr.read().attr;
+        let [atime, mtime, ctime] = [attr.atime, attr.mtime, attr.ctime].map(|t| (t.sec, t.nsec));
         if atime <= mtime || atime <= ctime {
-            cache.valid = false;
+            self.invalidate();
         }
     }
 
@@ -257,29 +290,34 @@ impl GoferInode {
 
     /// Size as last known, without asking.
     pub(super) fn known_size(&self) -> u64 {
-        self.attr.lock().attr.size
+        self.attr.read().attr.size
+    }
+
+    /// The attributes if they need not be asked for.
+    fn fresh_attr(&self) -> Option<gofer_proto::Attr> {
+        let known = self.attr.read();
+        let usable = known.at_ns != 0
+            && !self.mapped.load(Ordering::Relaxed)
+            && self.shared.is_fresh_ns(known.at_ns);
+        usable.then_some(known.attr)
     }
 
     /// Attributes, as fresh as the policy wants them.
     pub(super) fn host_attr(&self) -> Result<gofer_proto::Attr, Errno> {
-        {
-            let cache = self.attr.lock();
-            if cache.valid && !self.mapped.load(Ordering::Relaxed) && self.shared.is_fresh(cache.at)
-            {
-                return Ok(cache.attr);
-            }
+        if let Some(attr) = self.fresh_attr() {
+            return Ok(attr);
         }
         if let Some(fd) = self.any_fd() {
             let stat = host::io::fstat(&fd)?;
-            let mut cache = self.attr.lock();
-            convert::update(&mut cache.attr, &stat);
-            cache.at = convert::now();
-            cache.valid = true;
-            return Ok(cache.attr);
+            self.attr.update(|known| {
+                convert::update(&mut known.attr, &stat);
+                known.at_ns = now_ns();
+            });
+            return Ok(self.attr.read().attr);
         }
         if self.is_lost() {
             // Removed while nothing had it open: it can't change any more.
-            return Ok(self.attr.lock().attr);
+            return Ok(self.attr.read().attr);
         }
         let asked = self
             .node()
@@ -291,7 +329,7 @@ impl GoferInode {
             }
             // Replaced on the host: the name means another file now.
             Err(Errno::ESTALE | Errno::ENOENT) => match self.replacement() {
-                Some(other) => Ok(other.attr.lock().attr),
+                Some(other) => Ok(other.attr.read().attr),
                 None => Err(Errno::ENOENT),
             },
             Err(errno) => Err(errno),
@@ -410,6 +448,16 @@ impl Inode for GoferInode {
         convert::to_vfs(&attr, self.shared.guest_dev(attr.dev))
     }
 
+    fn owner(&self) -> Result<Owner, Errno> {
+        let attr = self.host_attr()?;
+        Ok(Owner {
+            kind: convert::kind(&attr)?,
+            perm: attr.mode & 0o7777,
+            uid: Uid(attr.uid),
+            gid: Gid(attr.gid),
+        })
+    }
+
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
         let set = convert::from_vfs(changes);
         let attr = self.shared.connection.setattr(self.node()?, set)?;
@@ -424,6 +472,11 @@ impl Inode for GoferInode {
 
     fn lookup_revalidate(&self, name: &[u8], child: Option<&InodeRef>) -> bool {
         self.is_still(name, child)
+    }
+
+    fn name_valid_until_ns(&self, name: &[u8], child: Option<&InodeRef>) -> u64 {
+        let rights = self.shared.fresh_until_ns(self.attr.read().at_ns);
+        rights.min(self.name_until_ns(name, child))
     }
 
     fn create(

@@ -21,10 +21,6 @@ const SWEEP_AT: usize = 512;
 /// Entries up to which missing names are kept by a sweep.
 const MISSES_UP_TO: usize = 8192;
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// What the gofer said about a name.
 pub(super) struct NameEntry {
     /// `None`: that there is no such file.
@@ -54,7 +50,9 @@ impl GoferInode {
     fn remember(&self, name: &[u8], child: Option<&Arc<Self>>) {
         let entry = NameEntry::new(child);
         if let Some(child) = child {
-            child.validated_ns.store(nanos(entry.at), Ordering::Relaxed);
+            child
+                .validated_ns
+                .store(convert::nanos(entry.at), Ordering::Relaxed);
         }
         let mut names = self.names.lock();
         if names.len() >= SWEEP_AT && names.len() == names.capacity() {
@@ -147,6 +145,20 @@ impl GoferInode {
             }
             _ => false,
         }
+    }
+
+    /// Until when what was last said about `name`, that it leads to `child`,
+    /// counts.
+    pub(super) fn name_until_ns(&self, name: &[u8], child: Option<&InodeRef>) -> u64 {
+        if let Some(child) = child.and_then(|child| self.sibling(child).ok())
+            && !child.has_many_names.load(Ordering::Relaxed)
+        {
+            let at = child.validated_ns.load(Ordering::Relaxed);
+            return self.shared.fresh_until_ns(at);
+        }
+        let names = self.names.lock();
+        let at = names.get(name).map_or(0, |entry| convert::nanos(entry.at));
+        self.shared.fresh_until_ns(at)
     }
 
     /// Owner and mode of a file made here.

@@ -12,6 +12,7 @@ use syscall_tables::Errno;
 
 use super::inode::{GoferInode, Place};
 use super::{CachePolicy, Connection, convert};
+use crate::vfs::path_cache::now_ns;
 
 /// Donated fds kept without an open file.
 const RECENT_FDS: usize = 256;
@@ -66,6 +67,28 @@ impl Shared {
             CachePolicy::Exclusive => true,
             CachePolicy::Expiring(ttl) if ttl.is_zero() => false,
             CachePolicy::Expiring(ttl) => convert::now().saturating_sub(at) < ttl,
+        }
+    }
+
+    /// As [`Self::is_fresh`]; `at_ns` by [`now_ns`].
+    pub fn is_fresh_ns(&self, at_ns: u64) -> bool {
+        match self.policy {
+            CachePolicy::Exclusive => true,
+            CachePolicy::Expiring(_) => {
+                let until = self.fresh_until_ns(at_ns);
+                until != 0 && now_ns() < until
+            }
+        }
+    }
+
+    /// Until when something learnt at `at_ns` (0: not at all) counts; 0 if it
+    /// is to be asked for each time.
+    pub fn fresh_until_ns(&self, at_ns: u64) -> u64 {
+        match self.policy {
+            _ if at_ns == 0 => 0,
+            CachePolicy::Exclusive => u64::MAX,
+            CachePolicy::Expiring(ttl) if ttl.is_zero() => 0,
+            CachePolicy::Expiring(ttl) => at_ns.saturating_add(convert::nanos(ttl)),
         }
     }
 

@@ -344,6 +344,32 @@ impl Inode for OverlayInode {
         }
     }
 
+    fn name_valid_until_ns(&self, name: &[u8], child: Option<&InodeRef>) -> u64 {
+        // What the upper layer decides stays until it is changed here.
+        let Some(dir) = self.lower.first() else {
+            return u64::MAX;
+        };
+        let Some(child) = child else {
+            let hidden = self.upper().is_some_and(|upper| upper.lookup(name).is_ok());
+            return if hidden {
+                u64::MAX
+            } else {
+                dir.name_valid_until_ns(name, None)
+            };
+        };
+        let child: &dyn std::any::Any = child.as_ref();
+        let Some(child) = child.downcast_ref::<Self>() else {
+            return 0;
+        };
+        if child.kind != FileKind::Directory && child.has_upper() {
+            return u64::MAX;
+        }
+        match child.lower.first() {
+            Some(lower) => dir.name_valid_until_ns(name, Some(lower)),
+            None => u64::MAX,
+        }
+    }
+
     fn create(
         &self,
         name: &[u8],

@@ -229,6 +229,7 @@ fn switch(dir: &mut Builder, name: &str, pick: fn(&Kernel) -> &AtomicBool) {
             return Err(Errno::EINVAL);
         }
         pick(&viewer.kernel).store(value != 0, Ordering::Relaxed);
+        viewer.kernel.vfs.dentries.paths_changed();
         Ok(())
     };
     dir.file(name, 0o644, Knob { read, write });
