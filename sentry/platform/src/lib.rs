@@ -28,6 +28,6 @@ pub mod traits;
 pub mod xstate;
 
 pub use traits::{
-    AddressSpace, AtomicOp, BoxFuture, CopyFault, Fault, GuestThread, MemAdvice, MemError, MemOp,
-    Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
+    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemAdvice, MemError,
+    MemOp, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
 };

@@ -23,6 +23,13 @@ use syscall_tables::abi::Regs;
 /// A boxed future for operations that cost microseconds anyway.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// A system call: its number and arguments as the guest has given them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    pub number: u64,
+    pub args: [u64; 6],
+}
+
 /// Why guest code stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -233,6 +240,21 @@ pub trait GuestThread: Send + Sync {
 
     /// Registers that the next [`Self::poll_run`] starts with.
     fn regs_mut(&mut self) -> &mut Regs;
+
+    /// The call after [`Trap::Syscall`]: what [`Self::regs`] has of it, maybe
+    /// without the work of getting at all the others.
+    fn call(&self) -> Call {
+        let regs = self.regs();
+        Call {
+            number: regs.orig_rax,
+            args: regs.syscall_args(),
+        }
+    }
+
+    /// Stores the result of that call: `rax` of [`Self::regs_mut`].
+    fn set_result(&mut self, value: u64) {
+        self.regs_mut().rax = value;
+    }
 
     /// Runs guest code until the next trap.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap>;

@@ -12,6 +12,53 @@ use sentry_platform::{MemOp, Trap};
 
 guest_code!(calls, "2: mov eax, 110", "syscall", "jmp 2b");
 
+// As a trampoline makes them.
+guest_code!(
+    trampoline,
+    "2: mov eax, 110",
+    "lea rcx, [rip + 3f]",
+    "movabs r11, 0x7fff00015000",
+    "jmp r11",
+    "3: .long 4f - 3b",
+    "4: jmp 2b",
+);
+
+#[test]
+fn calls_by_trampoline() {
+    let platform = platform();
+    let (_space, mut thread) = load(&platform, trampoline());
+    let executor = Executor::new(1);
+    executor.add_hot_source(platform.hot_source());
+    let task = async move {
+        const CALLS: u32 = 2_000;
+        assert_eq!(poll_fn(|cx| thread.poll_run(cx)).await, Trap::Syscall);
+        assert_eq!(thread.call().number, 110);
+        let (mut getppid, mut read) = (f64::MAX, f64::MAX);
+        for _ in 0..100 {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                assert_eq!(poll_fn(|cx| thread.poll_run(cx)).await, Trap::Syscall);
+                thread.set_result(1);
+            }
+            getppid = getppid.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                assert_eq!(poll_fn(|cx| thread.poll_run(cx)).await, Trap::Syscall);
+                poll_fn(|cx| thread.poll_copy_out(cx, DATA, &[1]))
+                    .await
+                    .expect("mapped");
+                thread.set_result(1);
+            }
+            read = read.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
+        }
+        println!("getppid by trampoline, best {getppid:.0} ns; with a copy of 1 B {read:.0} ns");
+        getppid
+    };
+    let each = block_on(executor.spawn_join(task));
+    executor.shutdown();
+    assert!(each < 50_000.0);
+}
+
 fn report(what: &str, count: u32, start: Instant) -> f64 {
     let each = start.elapsed().as_secs_f64() * 1e9 / f64::from(count);
     println!("{what:<44} {each:>9.0} ns");

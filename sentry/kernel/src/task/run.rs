@@ -105,9 +105,9 @@ fn begin_step(ctx: &mut Ctx<'_>) -> bool {
 /// Runs one call and stores its result; the restart code if it was
 /// interrupted.
 async fn system_call(ctx: &mut Ctx<'_>) -> Option<Errno> {
-    let regs = ctx.regs();
-    let mut number = regs.orig_rax;
-    let args = Args(regs.syscall_args());
+    let call = ctx.thread.call();
+    let mut number = call.number;
+    let args = Args(call.args);
     if number == RESTART_SYSCALL {
         let block = ctx.task.restart.lock().take();
         if let Some(block) = block {
@@ -178,7 +178,7 @@ fn store_result(ctx: &mut Ctx<'_>, result: SysResult) -> Option<Errno> {
         Ok(value) => (value, None),
         Err(code) => (code.as_return(), code.is_restart().then_some(code)),
     };
-    ctx.regs_mut().rax = value;
+    ctx.thread.set_result(value);
     if ctx.task.mask_saved.load(Ordering::Relaxed) && interrupted.is_none() {
         // A call with a mask of its own: what it was interrupted by is
         // delivered under that mask, otherwise it is over now.

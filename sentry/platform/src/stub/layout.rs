@@ -26,6 +26,9 @@ pub const TEXT_LEN: u64 = 0x6000;
 pub const CONTROL_TEXT: u64 = TEXT + 0x4000;
 /// Handlers and host call sites of app threads.
 pub const APP_TEXT: u64 = TEXT + 0x5000;
+/// Where trampolines go, and how long nothing but `rcx` and `r11` has changed.
+pub const CALL_ENTRY: u64 = APP_TEXT;
+pub const CALL_ENTRY_LEN: u64 = 0x20;
 pub const SITES_LEN: u64 = 0x1000;
 
 /// Read-only data that is the same for all stubs.
@@ -129,6 +132,15 @@ pub const C_FS_BASE: u64 = 0x1c0;
 pub const C_GS_BASE: u64 = 0x1c8;
 /// The handler's stack pointer.
 pub const C_FRAME_SP: u64 = 0x1d0;
+/// What tells a context from other memory that `%gs` may point to: a constant,
+/// and its own address in the stub.
+pub const C_COOKIE: u64 = 0x1d8;
+pub const COOKIE: u64 = 0x5afe_c0de;
+pub const C_SELF: u64 = 0x1e0;
+/// Where a thread that has come by a trampoline goes on.
+pub const C_CONTINUE: u64 = 0x1e8;
+/// What lies between the registers of such a thread and its signal stack's top.
+pub const C_STACK_SPARE: u64 = 0x400;
 /// Window for small copies, in the page of the registers.
 pub const C_SMALL_WINDOW: u64 = 0x400;
 pub const SMALL_WINDOW_LEN: u64 = 0xc00;
@@ -166,8 +178,9 @@ pub const REG_TRAPNO: u64 = 20;
 pub const REG_CR2: u64 = 22;
 
 /// The hand-over word is `operation | generation << 16`. The stub writes
-/// `OP_WAIT` with the generation of the sentry's last word, and adds
-/// `STATE_SLEEP` before it sleeps.
+/// `OP_WAIT`, or `OP_CALL` for a call that came by a trampoline, with the
+/// generation of the sentry's last word, and adds `STATE_SLEEP` before it
+/// sleeps.
 pub const OP_WAIT: u32 = 1;
 pub const OP_START: u32 = 2;
 pub const OP_RUN: u32 = 3;
@@ -176,6 +189,11 @@ pub const OP_COPY_STR: u32 = 5;
 pub const OP_ATOMIC: u32 = 6;
 pub const OP_SYSCALL: u32 = 7;
 pub const OP_EXIT: u32 = 8;
+pub const OP_CALL: u32 = 9;
+/// Answers a call: all but the result is as the thread has left it.
+pub const OP_RETURN: u32 = 10;
+/// Saves vector state and segment bases of a thread that came by a trampoline.
+pub const OP_SAVE: u32 = 11;
 pub const STATE_SLEEP: u32 = 0x100;
 pub const STATE_GENERATION: u32 = 0xffff_0000;
 

@@ -23,6 +23,9 @@ use crate::futex::{self, Scope};
 /// How often the sentry looks for the answer to a command before it waits: some
 /// ten microseconds.
 const COMMAND_SPINS: u32 = 300;
+/// How often it looks for the next trap of guest code before it lets the worker
+/// look after others: some microseconds.
+const TRAP_SPINS: u32 = 100;
 
 /// An app thread that waits for orders and that no guest thread uses.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +63,7 @@ pub(super) struct ThreadCore {
 
 impl ThreadCore {
     pub(super) fn answers(&self) -> u32 {
-        self.answers.load(Ordering::SeqCst)
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn owes_answer(&self) -> bool {
@@ -94,24 +97,54 @@ impl ThreadCore {
         self.interrupt.load(Ordering::SeqCst) && self.interrupt.swap(false, Ordering::SeqCst)
     }
 
-    pub(super) fn set_running(&self, running: bool) {
-        let now = ticks();
-        if running {
-            self.started.store(now, Ordering::Relaxed);
-            self.stub.run_time.start(now);
-        } else {
-            let start = self.started.swap(0, Ordering::Relaxed);
-            self.stub.run_time.stop(start, now);
-            self.ran
-                .fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+    /// Called by the owner before it gives the order to run. The order itself
+    /// is the barrier between this and [`Self::stop_if_wanted`].
+    pub(super) fn set_running(&self) {
+        self.started.store(ticks(), Ordering::Relaxed);
+        self.running.store(true, Ordering::Relaxed);
+    }
+
+    /// Called by the owner after the order: whoever raised the flag before it
+    /// may have seen the thread not running.
+    fn stop_if_wanted(&self) {
+        if self.interrupt.load(Ordering::Relaxed) {
+            self.stop();
         }
-        self.running.store(running, Ordering::SeqCst);
-        if !running {
-            let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
-            if word.load(Ordering::Relaxed) != 0 {
-                word.store(0, Ordering::Relaxed);
-            }
+    }
+
+    /// Called by the owner when the thread has trapped.
+    pub(super) fn set_stopped(&self) {
+        let start = self.started.load(Ordering::Relaxed);
+        let ran = ticks().saturating_sub(start);
+        self.started.store(0, Ordering::Relaxed);
+        let total = self.ran.load(Ordering::Relaxed).wrapping_add(ran);
+        self.ran.store(total, Ordering::Relaxed);
+        self.running.store(false, Ordering::Relaxed);
+        let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
+        if word.load(Ordering::Relaxed) != 0 {
+            word.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Has the stub look at [`l::C_INTERRUPT`].
+    fn stop(&self) {
+        let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
+        word.store(1, Ordering::SeqCst);
+        let signal = l::INTERRUPT_SIGNAL.cast_signed();
+        // ESRCH: it is gone, and its owner learns so otherwise.
+        let _ = sys::tgkill(self.stub.pid(), self.tid, signal);
+        if let Some(me) = self.me.upgrade() {
+            me.report();
+        }
+    }
+
+    /// How long it was to run guest code up to `now`, in TSC ticks.
+    pub(super) fn run_ticks(&self, now: u64) -> u64 {
+        let open = match self.started.load(Ordering::Relaxed) {
+            0 => 0,
+            start => now.saturating_sub(start),
+        };
+        self.ran.load(Ordering::Relaxed).saturating_add(open)
     }
 }
 
@@ -123,25 +156,13 @@ impl ThreadHandle for ThreadCore {
             return;
         }
         if self.running.load(Ordering::SeqCst) {
-            let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
-            word.store(1, Ordering::SeqCst);
-            let signal = l::INTERRUPT_SIGNAL.cast_signed();
-            // ESRCH: it is gone, and its owner learns so otherwise.
-            let _ = sys::tgkill(self.stub.pid(), self.tid, signal);
-            if let Some(me) = self.me.upgrade() {
-                me.report();
-            }
+            self.stop();
         }
     }
 
     fn cpu_time(&self) -> Duration {
         let now = ticks();
-        let open = match self.started.load(Ordering::Relaxed) {
-            0 => 0,
-            start => now.saturating_sub(start),
-        };
-        let own = self.ran.load(Ordering::Relaxed).saturating_add(open);
-        self.stub.cpu_time(own, now)
+        self.stub.cpu_time(self.run_ticks(now), now)
     }
 }
 
@@ -151,6 +172,17 @@ pub(super) struct Turn {
     generation: u16,
     /// An order is outstanding.
     pending: bool,
+    /// How the latest answer has come.
+    entry: Entry,
+}
+
+/// How a thread has come into stub text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// By a signal, or it carries out orders.
+    Signal,
+    /// By a trampoline, with a call.
+    Trampoline,
 }
 
 impl Turn {
@@ -175,10 +207,12 @@ impl Turn {
             answers: AtomicU32::new(0),
             reported: AtomicBool::new(false),
         });
+        core.stub.run_time.add(&core);
         Ok(Self {
             core,
             generation: thread.generation,
             pending: thread.starting,
+            entry: Entry::Signal,
         })
     }
 
@@ -204,13 +238,13 @@ impl Turn {
 
     /// Gives an order; what belongs to it was written before.
     pub(super) fn order(&mut self, operation: u32) -> Result<(), Dead> {
-        let answer = word(l::OP_WAIT, self.generation);
+        let answered = self.generation;
         self.generation = self.generation.wrapping_add(1);
         let order = word(operation, self.generation);
         self.core.cell.expect_change_from(order);
         let state = self.map().u32(self.field(l::C_STATE));
         let old = state.swap(order, Ordering::SeqCst);
-        if old & !l::STATE_SLEEP != answer {
+        if !is_waiting(old, answered) {
             return Err(self.breach());
         }
         if old & l::STATE_SLEEP != 0 {
@@ -233,9 +267,18 @@ impl Turn {
         answer
     }
 
+    /// Gives an order to run guest code.
+    pub(super) fn order_to_run(&mut self, operation: u32) -> Result<(), Dead> {
+        self.core.set_running();
+        self.order(operation)?;
+        self.core.stop_if_wanted();
+        Ok(())
+    }
+
     /// As [`Self::poll_answer`] for guest code, which takes its time.
-    pub(super) fn poll_trap(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
-        self.poll_state(cx, 0)
+    pub(super) fn poll_trap(&mut self, cx: &mut Context<'_>) -> Poll<Result<Entry, Dead>> {
+        ready!(self.poll_state(cx, TRAP_SPINS))?;
+        Poll::Ready(Ok(self.entry))
     }
 
     fn poll_state(&mut self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<(), Dead>> {
@@ -244,12 +287,17 @@ impl Turn {
         }
         let state = ready!(self.core.cell.poll(cx, spins))?;
         self.pending = false;
-        self.core.answers.fetch_add(1, Ordering::SeqCst);
-        if state & !l::STATE_SLEEP == word(l::OP_WAIT, self.generation) {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Ready(Err(self.breach()))
+        let answers = self.core.answers().wrapping_add(1);
+        self.core.answers.store(answers, Ordering::Relaxed);
+        if !is_waiting(state, self.generation) {
+            return Poll::Ready(Err(self.breach()));
         }
+        self.entry = if state & OPERATION == l::OP_CALL {
+            Entry::Trampoline
+        } else {
+            Entry::Signal
+        };
+        Poll::Ready(Ok(()))
     }
 
     /// The stub does not keep to the protocol.
@@ -272,6 +320,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.core.cell.retire();
         let stub = &self.core.stub;
+        stub.run_time.remove(&self.core);
         if stub.bell().is_dead() {
             return;
         }
@@ -281,8 +330,6 @@ impl Drop for Turn {
             // The owner gave it up in the middle of guest code: it stops, and
             // is dealt with when the stub looks for threads the next time.
             self.core.interrupt();
-            let start = self.core.started.swap(0, Ordering::Relaxed);
-            stub.run_time.stop(start, ticks());
             stub.abandon(self.parked());
         } else {
             stub.abandon(self.parked());
@@ -291,9 +338,18 @@ impl Drop for Turn {
 }
 
 /// The time stamp counter.
-fn ticks() -> u64 {
+pub(super) fn ticks() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction.
     unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// The operation of a state word, without [`l::STATE_SLEEP`].
+const OPERATION: u32 = 0xff;
+
+/// Whether the word says that the stub waits for an order after `generation`.
+pub(super) fn is_waiting(state: u32, generation: u16) -> bool {
+    let state = state & !l::STATE_SLEEP;
+    state == word(l::OP_WAIT, generation) || state == word(l::OP_CALL, generation)
 }
 
 /// A state word.

@@ -96,7 +96,7 @@ impl Cell {
     /// Says which value of the word means "not yet". Called before the order
     /// that will change it is given.
     pub(super) fn expect_change_from(&self, value: u32) {
-        self.pending.store(value, Ordering::SeqCst);
+        self.pending.store(value, Ordering::Relaxed);
     }
 
     fn load(&self) -> u32 {

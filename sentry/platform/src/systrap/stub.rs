@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use syscall_tables::Errno;
 
-use super::context::{ParkedThread, word};
+use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
 use super::control::{Control, HostCall};
 use super::hub::{Bell, Dead, Hub};
 use super::layout as l;
@@ -111,33 +111,34 @@ pub(super) struct Stub {
 /// The host tells another process only the CPU time of a stub as a whole. It
 /// is divided among the threads by the time they were to run guest code.
 #[derive(Default)]
-pub(super) struct RunTime {
-    past: AtomicU64,
-    /// Number and sum of starts of those that run now; sums wrap.
-    running: AtomicU64,
-    starts: AtomicU64,
+pub(super) struct RunTime(Mutex<RunTimes>);
+
+#[derive(Default)]
+struct RunTimes {
+    /// Of threads that are no more.
+    past: u64,
+    threads: Vec<Weak<ThreadCore>>,
 }
 
 impl RunTime {
-    pub(super) fn start(&self, now: u64) {
-        self.starts.fetch_add(now, Ordering::Relaxed);
-        self.running.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, thread: &Arc<ThreadCore>) {
+        self.0.lock().threads.push(Arc::downgrade(thread));
     }
 
-    pub(super) fn stop(&self, start: u64, now: u64) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.starts.fetch_sub(start, Ordering::Relaxed);
-        self.past
-            .fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+    pub(super) fn remove(&self, thread: &Arc<ThreadCore>) {
+        let mut times = self.0.lock();
+        times.past = times.past.wrapping_add(thread.run_ticks(ticks()));
+        times
+            .threads
+            .retain(|other| other.as_ptr() != Arc::as_ptr(thread));
     }
 
     fn total(&self, now: u64) -> u64 {
-        let running = self.running.load(Ordering::Relaxed);
-        let starts = self.starts.load(Ordering::Relaxed);
-        let open = running.wrapping_mul(now).wrapping_sub(starts);
-        // A thread that starts or stops meanwhile may leave nonsense here.
-        let open = if open.cast_signed() < 0 { 0 } else { open };
-        self.past.load(Ordering::Relaxed).saturating_add(open)
+        let times = self.0.lock();
+        let threads = times.threads.iter().filter_map(Weak::upgrade);
+        threads.fold(times.past, |sum, thread| {
+            sum.saturating_add(thread.run_ticks(now))
+        })
     }
 }
 
@@ -341,7 +342,7 @@ impl Stub {
         let contexts = self.contexts();
         let waits = |thread: &ParkedThread| {
             let state = contexts.u32(thread.slot * l::SLOT_LEN + l::C_STATE);
-            state.load(Ordering::SeqCst) & !l::STATE_SLEEP == word(l::OP_WAIT, thread.generation)
+            is_waiting(state.load(Ordering::SeqCst), thread.generation)
         };
         for thread in threads.abandoned.extract_if(.., |thread| waits(thread)) {
             threads.parked.push(ParkedThread {
@@ -409,6 +410,8 @@ fn prepare_slot(contexts: &SharedMap, thread: ParkedThread) {
     contexts
         .u32(base + l::C_INTERRUPT)
         .store(0, Ordering::Relaxed);
+    contexts.store(base + l::C_COOKIE, l::COOKIE);
+    contexts.store(base + l::C_SELF, l::CONTEXTS + base);
     contexts
         .u32(base + l::C_STATE)
         .store(word(l::OP_START, thread.generation), Ordering::SeqCst);

@@ -1,20 +1,21 @@
 //! Guest threads: traps, registers, copies.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
-use super::context::{ParkedThread, Turn};
+use super::context::{Entry, ParkedThread, Turn};
 use super::control::{HostCall, result};
 use super::hub::Dead;
 use super::layout as l;
 use super::memop::{self, Plan};
 use super::space::SystrapSpace;
 use crate::{
-    AddressSpace, AtomicOp, BoxFuture, CopyFault, Fault, GuestThread, MemError, MemOp,
+    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemOp,
     ThreadHandle, Trap,
 };
 
@@ -27,6 +28,7 @@ const EFLAGS_FIXED: u64 = 0x202;
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
 const NO_SYSCALL: u64 = u64::MAX;
+const NOT_IMPLEMENTED: u64 = (-(libc::ENOSYS as i64)).cast_unsigned();
 
 /// What an operation in progress waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,18 +41,60 @@ enum Phase {
         done: usize,
         chunk: usize,
     },
+    /// [`l::OP_SAVE`].
+    Saving,
     /// Any other command.
     Command,
+}
+
+/// Registers as the context holds them, and as the kernel has changed them.
+struct Registers {
+    original: Regs,
+    current: Regs,
+}
+
+impl Registers {
+    fn new(regs: Regs) -> OnceLock<Self> {
+        OnceLock::from(Self {
+            original: regs,
+            current: regs,
+        })
+    }
+
+    /// Whether the guest would see a change beside the result of its call.
+    fn is_changed(&self) -> bool {
+        let result = Regs {
+            rax: self.current.rax,
+            orig_rax: self.current.orig_rax,
+            ..self.original
+        };
+        self.current != result
+    }
+}
+
+/// A call that came by a trampoline: all but its number and arguments is still
+/// where the guest has left it, until somebody asks for it.
+struct LiveCall {
+    call: Call,
+    result: u64,
+    /// Vector state and segment bases have been fetched.
+    saved: bool,
 }
 
 /// A guest thread of the systrap platform.
 pub(super) struct SystrapThread {
     space: Arc<SystrapSpace>,
     turn: Turn,
-    regs: Regs,
-    /// What the context holds: only differences are written, since each cache
-    /// line written here is one more to travel.
-    published: Option<Regs>,
+    /// Read from the context when they are first needed after a trap. Only
+    /// differences are written back, since each cache line written here is one
+    /// more to travel.
+    regs: OnceLock<Registers>,
+    /// The context does not hold what [`Registers::original`] says.
+    unpublished: bool,
+    live: Option<LiveCall>,
+    /// As last heard.
+    fs_base: u64,
+    gs_base: u64,
     phase: Phase,
 }
 
@@ -91,8 +135,11 @@ impl SystrapThread {
         let thread = Self {
             space,
             turn,
-            regs,
-            published: None,
+            regs: Registers::new(regs),
+            unpublished: true,
+            live: None,
+            fs_base: 0,
+            gs_base: 0,
             phase: Phase::Idle,
         };
         let initial = &thread.space.stub.machine.initial_vector;
@@ -127,10 +174,60 @@ impl SystrapThread {
         Ok(())
     }
 
+    /// The registers, which the sentry need not have looked at yet.
+    fn registers(&self) -> &Registers {
+        self.regs.get_or_init(|| {
+            let mut original = self.read_regs();
+            original.fs_base = self.fs_base;
+            original.gs_base = self.gs_base;
+            if let Some(live) = &self.live {
+                let [rdi, rsi, rdx, r10, r8, r9] = live.call.args;
+                original = Regs {
+                    rdi,
+                    rsi,
+                    rdx,
+                    r10,
+                    r8,
+                    r9,
+                    rax: live.result,
+                    orig_rax: live.call.number,
+                    ..original
+                };
+            }
+            Registers {
+                original,
+                current: original,
+            }
+        })
+    }
+
+    fn current_mut(&mut self) -> &mut Registers {
+        self.registers();
+        self.regs.get_mut().expect("the line above has filled it")
+    }
+
+    /// What `%gs` really is where the guest believes in `base`: trampolines
+    /// find the context by it.
+    fn host_gs_base(&self, base: u64) -> u64 {
+        match base {
+            0 => self.turn.stub_addr(0),
+            other => other,
+        }
+    }
+
+    fn guest_gs_base(&self, base: u64) -> u64 {
+        if base == self.turn.stub_addr(0) {
+            0
+        } else {
+            base
+        }
+    }
+
     fn put_regs(&mut self) {
         let map = self.turn.map();
-        let new = &self.regs;
-        let old = self.published.as_ref();
+        let registers = self.registers();
+        let new = &registers.current;
+        let old = (!self.unpublished).then_some(&registers.original);
         let put = |offset: u64, field: fn(&Regs) -> u64| {
             let value = field(new);
             if old.is_none_or(|old| field(old) != value) {
@@ -157,13 +254,20 @@ impl SystrapThread {
         set(l::REG_RIP, |r| r.rip);
         set(l::REG_EFLAGS, |r| r.eflags & EFLAGS_USER | EFLAGS_FIXED);
         put(l::C_FS_BASE, |r| r.fs_base);
-        put(l::C_GS_BASE, |r| r.gs_base);
+        let (fs_base, gs_base) = (new.fs_base, new.gs_base);
+        if old.is_none_or(|old| old.gs_base != gs_base) {
+            let base = self.host_gs_base(gs_base);
+            map.store(self.turn.field(l::C_GS_BASE), base);
+        }
+        self.fs_base = fs_base;
+        self.gs_base = gs_base;
     }
 
-    fn take_regs(&mut self) {
+    /// General registers from the context.
+    fn read_regs(&self) -> Regs {
         let map = self.turn.map();
         let get = |index: u64| map.load(self.turn.field(l::C_REGS + index * 8));
-        let regs = Regs {
+        Regs {
             r8: get(l::REG_R8),
             r9: get(l::REG_R9),
             r10: get(l::REG_R10),
@@ -182,21 +286,109 @@ impl SystrapThread {
             rsp: get(l::REG_RSP),
             rip: get(l::REG_RIP),
             eflags: get(l::REG_EFLAGS),
-            fs_base: map.load(self.turn.field(l::C_FS_BASE)),
-            gs_base: map.load(self.turn.field(l::C_GS_BASE)),
             orig_rax: NO_SYSCALL,
             cs: USER_CS,
             ss: USER_SS,
             ..Regs::default()
-        };
-        self.regs = regs;
-        self.published = Some(regs);
+        }
+    }
+
+    /// All registers after a signal.
+    fn take_regs(&mut self) -> &mut Regs {
+        let map = self.turn.map();
+        self.fs_base = map.load(self.turn.field(l::C_FS_BASE));
+        self.gs_base = self.guest_gs_base(map.load(self.turn.field(l::C_GS_BASE)));
+        let mut regs = self.read_regs();
+        regs.fs_base = self.fs_base;
+        regs.gs_base = self.gs_base;
+        self.regs = Registers::new(regs);
+        self.unpublished = false;
+        &mut self.current_mut().current
+    }
+
+    /// Takes a call that came by a trampoline.
+    fn take_call(&mut self) -> Trap {
+        let map = self.turn.map();
+        let arg = |index: u64| map.load(self.turn.field(l::C_ARGS + index * 8));
+        self.live = Some(LiveCall {
+            call: Call {
+                number: arg(0),
+                args: [arg(1), arg(2), arg(3), arg(4), arg(5), arg(6)],
+            },
+            result: NOT_IMPLEMENTED,
+            saved: false,
+        });
+        self.regs = OnceLock::new();
+        self.unpublished = true;
+        Trap::Syscall
+    }
+
+    /// Fetches what a call by a trampoline has left in registers.
+    fn poll_save(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
+        ready!(self.turn.poll_answer(cx))?;
+        if self.phase != Phase::Saving {
+            if self.live.as_ref().is_none_or(|live| live.saved) {
+                return Poll::Ready(Ok(()));
+            }
+            self.turn.order(l::OP_SAVE)?;
+            self.phase = Phase::Saving;
+            ready!(self.turn.poll_answer(cx))?;
+        }
+        self.phase = Phase::Idle;
+        if let Some(live) = &mut self.live {
+            live.saved = true;
+        }
+        let map = self.turn.map();
+        let fs_base = map.load(self.turn.field(l::C_FS_BASE));
+        let gs_base = self.guest_gs_base(map.load(self.turn.field(l::C_GS_BASE)));
+        let old = (self.fs_base, self.gs_base);
+        let registers = self.current_mut();
+        if registers.current.fs_base == old.0 {
+            registers.current.fs_base = fs_base;
+        }
+        if registers.current.gs_base == old.1 {
+            registers.current.gs_base = gs_base;
+        }
+        registers.original.fs_base = fs_base;
+        registers.original.gs_base = gs_base;
+        (self.fs_base, self.gs_base) = (fs_base, gs_base);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Orders the thread to run; nothing if its registers can't be loaded.
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fault>, Dead>> {
+        ready!(self.turn.poll_answer(cx))?;
+        if let Some(live) = &mut self.live {
+            let changed = match self.regs.get() {
+                Some(registers) => {
+                    live.result = registers.current.rax;
+                    registers.is_changed()
+                }
+                None => false,
+            };
+            if !changed && self.phase != Phase::Saving {
+                self.turn
+                    .map()
+                    .store(self.turn.field(l::C_RESULT), live.result);
+                self.turn.order_to_run(l::OP_RETURN)?;
+                self.live = None;
+                return Poll::Ready(Ok(None));
+            }
+            ready!(self.poll_save(cx))?;
+        }
+        if let Some(fault) = self.unloadable() {
+            return Poll::Ready(Ok(Some(fault)));
+        }
+        self.put_regs();
+        self.live = None;
+        self.turn.order_to_run(l::OP_RUN)?;
+        Poll::Ready(Ok(None))
     }
 
     /// Registers that can't be loaded fault here, as their use would.
     fn unloadable(&self) -> Option<Fault> {
         let canonical = |addr: u64| addr < 1 << 47;
-        let r = &self.regs;
+        let r = &self.registers().current;
         if canonical(r.rip) && canonical(r.fs_base) && canonical(r.gs_base) {
             return None;
         }
@@ -209,32 +401,32 @@ impl SystrapThread {
     }
 
     /// Decodes why the stub has handed over; nothing if there is no reason.
-    fn trap(&mut self) -> Option<Trap> {
+    fn trap(&mut self, entry: Entry) -> Option<Trap> {
+        if entry == Entry::Trampoline {
+            return Some(self.take_call());
+        }
         let map = self.turn.map();
-        let word = |offset| {
-            map.u32(self.turn.field(offset))
-                .load(std::sync::atomic::Ordering::Relaxed)
-        };
+        let word = |offset| map.u32(self.turn.field(offset)).load(Ordering::Relaxed);
         let signo = word(l::C_SIGNO);
         let code = word(l::C_CODE).cast_signed();
         let arch = word(l::C_ARCH);
         let addr = map.load(self.turn.field(l::C_ADDR));
         let reg = |index: u64| map.load(self.turn.field(l::C_REGS + index * 8));
         let (trap_no, error_code) = (reg(l::REG_TRAPNO), reg(l::REG_ERR));
-        self.take_regs();
+        let regs = self.take_regs();
         if signo == l::INTERRUPT_SIGNAL {
             return self.turn.core.take_interrupt().then_some(Trap::Interrupted);
         }
         match signo.cast_signed() {
             libc::SIGSYS if arch == AUDIT_ARCH_X86_64 => {
-                self.regs.orig_rax = self.regs.rax;
-                self.regs.rax = i64::from(-libc::ENOSYS).cast_unsigned();
+                regs.orig_rax = regs.rax;
+                regs.rax = NOT_IMPLEMENTED;
                 Some(Trap::Syscall)
             }
             libc::SIGSYS => {
                 // `int 0x80` or `sysenter`: as on a kernel without 32-bit
                 // emulation, a general protection fault.
-                self.regs.rip = self.regs.rip.wrapping_sub(2);
+                regs.rip = regs.rip.wrapping_sub(2);
                 Some(Trap::Fault(Fault {
                     signo: libc::SIGSEGV,
                     code: SI_KERNEL,
@@ -301,7 +493,7 @@ impl SystrapThread {
             let left = map.load(self.turn.field(l::C_RESULT)).min(to_u64(chunk));
             let status = map
                 .u32(self.turn.field(l::C_STATUS))
-                .load(std::sync::atomic::Ordering::Relaxed);
+                .load(Ordering::Relaxed);
             let moved = chunk - to_usize(left);
             let window = self.turn.field(window(chunk));
             let total = done + moved;
@@ -415,7 +607,7 @@ impl SystrapThread {
         let mut area = vec![0; self.space.stub.machine.vector.len];
         self.vector_state(&mut area)?;
         let mut twin = Self::new(space, thread)?;
-        twin.regs = self.regs;
+        twin.regs = Registers::new(self.registers().current);
         twin.put_vector_state(&area);
         Ok(Box::new(twin))
     }
@@ -435,42 +627,52 @@ fn window(len: usize) -> u64 {
 
 impl GuestThread for SystrapThread {
     fn regs(&self) -> &Regs {
-        &self.regs
+        &self.registers().current
     }
 
     fn regs_mut(&mut self) -> &mut Regs {
-        &mut self.regs
+        &mut self.current_mut().current
+    }
+
+    fn call(&self) -> Call {
+        match &self.live {
+            Some(live) => live.call,
+            None => {
+                let regs = self.regs();
+                Call {
+                    number: regs.orig_rax,
+                    args: regs.syscall_args(),
+                }
+            }
+        }
+    }
+
+    fn set_result(&mut self, value: u64) {
+        match (&mut self.live, self.regs.get_mut()) {
+            (Some(live), None) => live.result = value,
+            _ => self.regs_mut().rax = value,
+        }
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap> {
         loop {
             if self.phase != Phase::Running {
-                if ready!(self.turn.poll_answer(cx)).is_err() {
-                    return Poll::Ready(Trap::Killed);
-                }
-                if let Some(fault) = self.unloadable() {
-                    return Poll::Ready(Trap::Fault(fault));
-                }
-                // Before the look at the flag: whoever raises it after that
-                // finds the thread running.
-                self.turn.core.set_running(true);
-                if self.turn.core.take_interrupt() {
-                    self.turn.core.set_running(false);
+                if self.phase == Phase::Idle && self.turn.core.take_interrupt() {
                     return Poll::Ready(Trap::Interrupted);
                 }
-                self.put_regs();
-                if self.turn.order(l::OP_RUN).is_err() {
-                    return Poll::Ready(Trap::Killed);
+                match ready!(self.poll_start(cx)) {
+                    Ok(None) => self.phase = Phase::Running,
+                    Ok(Some(fault)) => return Poll::Ready(Trap::Fault(fault)),
+                    Err(Dead) => return Poll::Ready(Trap::Killed),
                 }
-                self.phase = Phase::Running;
             }
-            let answer = ready!(self.turn.poll_trap(cx));
-            self.turn.core.set_running(false);
+            let entry = ready!(self.turn.poll_trap(cx));
+            self.turn.core.set_stopped();
             self.phase = Phase::Idle;
-            if answer.is_err() {
+            let Ok(entry) = entry else {
                 return Poll::Ready(Trap::Killed);
-            }
-            if let Some(trap) = self.trap() {
+            };
+            if let Some(trap) = self.trap(entry) {
                 return Poll::Ready(trap);
             }
         }
@@ -542,7 +744,7 @@ impl GuestThread for SystrapThread {
         let map = self.turn.map();
         let status = map
             .u32(self.turn.field(l::C_STATUS))
-            .load(std::sync::atomic::Ordering::Relaxed);
+            .load(Ordering::Relaxed);
         if answer.is_err() || status != l::STATUS_DONE {
             return Poll::Ready(Err(FAULT));
         }
@@ -555,7 +757,7 @@ impl GuestThread for SystrapThread {
         cx: &mut Context<'_>,
         dst: &mut [u8],
     ) -> Poll<Result<(), Errno>> {
-        if ready!(self.turn.poll_answer(cx)).is_err() {
+        if ready!(self.poll_save(cx)).is_err() {
             return Poll::Ready(Err(Errno::ESRCH));
         }
         Poll::Ready(self.vector_state(dst))
@@ -566,9 +768,11 @@ impl GuestThread for SystrapThread {
         cx: &mut Context<'_>,
         src: &[u8],
     ) -> Poll<Result<(), Errno>> {
-        if ready!(self.turn.poll_answer(cx)).is_err() {
+        if ready!(self.poll_save(cx)).is_err() {
             return Poll::Ready(Err(Errno::ESRCH));
         }
+        self.registers();
+        self.live = None;
         let vector = &self.space.stub.machine.vector;
         if src.len() != vector.len {
             return Poll::Ready(Err(Errno::EINVAL));
@@ -585,6 +789,9 @@ impl GuestThread for SystrapThread {
 
     fn clone_thread(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
+            poll_fn(|cx| self.poll_save(cx))
+                .await
+                .map_err(super::stub::no_process)?;
             let thread = self.space.stub.take_thread().await?;
             self.twin(self.space.clone(), thread)
         })
@@ -592,6 +799,9 @@ impl GuestThread for SystrapThread {
 
     fn fork(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
+            poll_fn(|cx| self.poll_save(cx))
+                .await
+                .map_err(super::stub::no_process)?;
             let (stub, thread) = self.space.stub.fork().await?;
             self.twin(SystrapSpace::new(stub), thread)
         })
