@@ -21,13 +21,15 @@ pub struct Options {
     pub source: PathBuf,
     /// Writes `case platform first-error-line` here.
     pub report: Option<PathBuf>,
+    /// Keeps the output of failed cases of the long suites here.
+    pub logs: Option<PathBuf>,
     /// Prints every result, not only failures.
     pub verbose: bool,
 }
 
 pub const USAGE: &str = "usage: run-tests [--long] [--filter TEXT]… [--platform systrap|ptrace]… \
-[--native-only] [--group unit|native|guest|programs|cli|security|rules]… [--jobs N] [--runsc FILE] \
-[--static-dir DIR] [--report FILE] [--verbose]";
+[--native-only] [--group unit|native|guest|programs|cli|security|long]… [--jobs N] [--runsc FILE] \
+[--static-dir DIR] [--report FILE] [--logs DIR] [--verbose]";
 
 impl Options {
     pub fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
@@ -46,6 +48,7 @@ impl Options {
             static_dir: top.join("target/x86_64-unknown-linux-gnu/debug"),
             source,
             report: None,
+            logs: None,
             verbose: false,
         };
         let mut args = args;
@@ -71,6 +74,7 @@ impl Options {
                 "--runsc" => options.runsc = PathBuf::from(value()?),
                 "--static-dir" => options.static_dir = PathBuf::from(value()?),
                 "--report" => options.report = Some(PathBuf::from(value()?)),
+                "--logs" => options.logs = Some(PathBuf::from(value()?)),
                 _ => return Err(format!("unknown option {arg}\n{USAGE}")),
             }
         }

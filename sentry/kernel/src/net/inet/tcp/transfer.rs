@@ -57,9 +57,9 @@ impl TcpSocket {
         let mut rx = peer.rx.lock();
         if rx.closed {
             drop(rx);
-            // The bytes go out, and a reset comes back.
+            // What fits the buffer goes out, and a reset comes back.
             self.reset(if fin { Errno::EPIPE } else { Errno::ECONNRESET });
-            return Ok(request.data.len());
+            return Ok(request.data.len().min(capacity));
         }
         let room = capacity.saturating_sub(rx.bytes.len());
         if room == 0 {
