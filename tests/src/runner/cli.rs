@@ -22,6 +22,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("do_bad_cwd", do_bad_cwd),
     ("do_readme_example", do_readme_example),
     ("do_signal_forwarded", do_signal_forwarded),
+    ("do_group_signal", do_group_signal),
     ("do_terminal", do_terminal),
     ("do_interactive_shell", do_interactive_shell),
     ("usage_errors", usage_errors),
@@ -373,6 +374,24 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `timeout` and a terminal signal the whole process group; the guest still
+/// has its files while it reacts.
+fn do_group_signal(ctx: &Ctx<'_>) -> Result<(), String> {
+    let line =
+        "trap 'sort /etc/passwd | grep -c root:x:0:0; exit' TERM; while :; do sleep 0.1; done";
+    let mut c = std::process::Command::new("timeout");
+    c.arg("1")
+        .arg(&ctx.options.runsc)
+        .arg("--root")
+        .arg(&ctx.state);
+    c.arg(format!("--platform={}", ctx.platform));
+    c.args(["do", "--", "/bin/sh", "-c", line]);
+    // 124 is what `timeout` itself answers.
+    let done = command::run(&mut c, Duration::from_secs(20));
+    expect(&done, 124, "1\n")?;
+    ctx.nothing_left()
 }
 
 fn do_terminal(ctx: &Ctx<'_>) -> Result<(), String> {
