@@ -33,6 +33,7 @@ cases![
     inotify_errors,
     inotify_poll_and_nonblock,
     inotify_delete_self,
+    dnotify_signals,
     inotify_merges_equal_events,
     inotify_isdir_and_attrib,
     inotify_from_other_process,
@@ -711,4 +712,63 @@ unsafe fn inotify_close_at_exit() {
         libc::_exit(0);
     });
     eq!(masks(fd), [s(libc::IN_CLOSE_WRITE, "theirs")]);
+}
+
+/// F_NOTIFY (fcntl(2)): a signal for a change in a directory, once or always.
+unsafe fn dnotify_signals() {
+    const F_SETSIG: libc::c_int = 10;
+    const POLL_MSG: libc::c_int = 3;
+    const DN_CREATE: libc::c_int = 4;
+    const DN_MULTISHOT: libc::c_int = 0x8000_0000_u32 as libc::c_int;
+    let signal = libc::SIGRTMIN() + 1;
+    let mut set: libc::sigset_t = std::mem::zeroed();
+    libc::sigemptyset(&mut set);
+    libc::sigaddset(&mut set, signal);
+    libc::sigaddset(&mut set, libc::SIGIO);
+    ok!(libc::sigprocmask(
+        libc::SIG_BLOCK,
+        &set,
+        std::ptr::null_mut()
+    ));
+    let wait = |ms: i64| {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let time = libc::timespec {
+            tv_sec: ms / 1000,
+            tv_nsec: ms % 1000 * 1_000_000,
+        };
+        let number = libc::sigtimedwait(&set, &mut info, &time);
+        // si_band, then si_fd.
+        let fd = *(&raw const info).cast::<i32>().add(6);
+        (number, info.si_code, fd)
+    };
+    libc::mkdir(c"d".as_ptr(), 0o755);
+    let dir = open("d", libc::O_RDONLY | libc::O_DIRECTORY);
+    write_file("f", b"");
+    let file = open("f", libc::O_RDONLY);
+    err!(libc::ENOTDIR, libc::fcntl(file, libc::F_NOTIFY, DN_CREATE));
+    ok!(libc::fcntl(dir, F_SETSIG, signal));
+    ok!(libc::fcntl(dir, libc::F_NOTIFY, DN_CREATE));
+    write_file("d/a", b"");
+    eq!(wait(2000), (signal, POLL_MSG, dir));
+    // Once only.
+    write_file("d/b", b"");
+    eq!(wait(50).0, -1);
+    ok!(libc::fcntl(dir, libc::F_NOTIFY, DN_CREATE | DN_MULTISHOT));
+    write_file("d/c", b"");
+    eq!(wait(2000).0, signal);
+    write_file("d/e", b"");
+    eq!(wait(2000).0, signal);
+    // What was not asked for is not told.
+    write_file("d/e", b"more");
+    libc::unlink(c"d/e".as_ptr());
+    eq!(wait(50).0, -1);
+    // Nothing ends it.
+    ok!(libc::fcntl(dir, libc::F_NOTIFY, 0));
+    write_file("d/g", b"");
+    eq!(wait(50).0, -1);
+    // Without F_SETSIG it is SIGIO.
+    ok!(libc::fcntl(dir, F_SETSIG, 0));
+    ok!(libc::fcntl(dir, libc::F_NOTIFY, DN_CREATE));
+    write_file("d/h", b"");
+    eq!(wait(2000).0, libc::SIGIO);
 }

@@ -177,9 +177,16 @@ unsafe fn getcpu_and_affinity() {
         libc::ESRCH,
         libc::sched_getaffinity(0x3f_ffff, 128, &mut set)
     );
+    err!(libc::ESRCH, libc::sched_getaffinity(-1, 128, &mut set));
+    err!(libc::ESRCH, libc::sched_setaffinity(-1, 128, &set));
+    err!(libc::EINVAL, libc::sched_getscheduler(-1));
     err!(
         libc::EINVAL,
         sys!(libc::SYS_sched_getaffinity, 0, 1, &mut set as *mut _)
+    );
+    err!(
+        libc::EINVAL,
+        sys!(libc::SYS_sched_getaffinity, -1, 1, &mut set as *mut _)
     );
     // The raw call returns the size of the mask.
     let r = ok!(sys!(

@@ -41,6 +41,7 @@ cases![
     fork_from_thread_has_one_task,
     pidfd_poll_and_wait,
     pidfd_send_signal,
+    pidfd_of_proc_directory,
     pidfd_getfd,
     pidfd_errors,
     setpgid_rules,
@@ -913,6 +914,26 @@ unsafe fn pidfd_send_signal() {
         libc::EBADF,
         sys!(libc::SYS_pidfd_send_signal, 0, libc::SIGTERM, 0, 0)
     );
+}
+
+/// A descriptor of `/proc/PID` serves too (pidfd_send_signal(2)); one of a
+/// thread or of another directory does not.
+unsafe fn pidfd_of_proc_directory() {
+    let pid = fork(|| {
+        loop {
+            libc::pause();
+        }
+    });
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let fd = open(&format!("/proc/{pid}"), flags);
+    let task = open(&format!("/proc/{pid}/task/{pid}"), flags);
+    let signal = |fd| sys!(libc::SYS_pidfd_send_signal, fd, libc::SIGUSR1, 0, 0);
+    err!(libc::EBADF, signal(task));
+    err!(libc::EBADF, signal(open("/proc", flags)));
+    err!(libc::EBADF, signal(open(".", flags)));
+    ok!(signal(fd));
+    eq!(libc::WTERMSIG(util::wait(pid)), libc::SIGUSR1);
+    err!(libc::ESRCH, signal(fd));
 }
 
 unsafe fn pidfd_getfd() {

@@ -49,6 +49,7 @@ cases![
     tcp_rst_on_unread,
     tcp_linger_zero_reset,
     tcp_epipe,
+    tcp_write_to_closed_is_partial,
     tcp_large_transfer,
     tcp_bidirectional,
     tcp_many_connections,
@@ -1443,6 +1444,29 @@ unsafe fn tcp_epipe() {
     check!([libc::EPIPE, libc::ECONNRESET].contains(&errno()));
     check!(eventually(
         || send(a, b"x", 0) == -1 && errno() == libc::EPIPE
+    ));
+}
+
+unsafe fn tcp_write_to_closed_is_partial() {
+    libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    let (a, b) = tcp();
+    let size = 4096;
+    for (fd, name) in [(a, libc::SO_SNDBUF), (b, libc::SO_RCVBUF)] {
+        ok!(libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            name,
+            (&size as *const i32).cast(),
+            4
+        ));
+    }
+    libc::close(b);
+    // Not more than the buffers hold goes out before the reset comes back.
+    let data = vec![7; 4 << 20];
+    let sent = send(a, &data, libc::MSG_DONTWAIT);
+    check!(sent > 0 && sent < 4 << 20, "{sent} bytes went out");
+    check!(eventually(
+        || send(a, &data, libc::MSG_DONTWAIT) == -1 && errno() != libc::EAGAIN
     ));
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_DUPFD_QUERY, F_GET_SEALS, F_GETFD, F_GETFL,
-    F_GETLEASE, F_GETLK, F_GETOWN, F_GETOWN_EX, F_GETPIPE_SZ, F_GETSIG, F_OFD_GETLK, F_OFD_SETLK,
-    F_OFD_SETLKW, F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, F_SETFD, F_SETFL, F_SETLEASE, F_SETLK,
-    F_SETLKW, F_SETOWN, F_SETOWN_EX, F_SETPIPE_SZ, F_SETSIG, F_UNLCK, FD_CLOEXEC, FIGETBSZ,
-    FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, FOwnerEx, RLIMIT_NOFILE, Signal,
+    F_GETLEASE, F_GETLK, F_GETOWN, F_GETOWN_EX, F_GETPIPE_SZ, F_GETSIG, F_NOTIFY, F_OFD_GETLK,
+    F_OFD_SETLK, F_OFD_SETLKW, F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, F_SETFD, F_SETFL,
+    F_SETLEASE, F_SETLK, F_SETLKW, F_SETOWN, F_SETOWN_EX, F_SETPIPE_SZ, F_SETSIG, F_UNLCK,
+    FD_CLOEXEC, FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, FOwnerEx,
+    RLIMIT_NOFILE, Signal,
 };
 
 use super::lock::{LockOwnerKind, get_lock, set_lock};
@@ -18,7 +19,7 @@ use crate::fs::pipe::PipeEnd;
 use crate::fs::tmpfs::TmpInode;
 use crate::task::CapSet;
 use crate::user::{Args, UserPtr};
-use crate::vfs::{Fd, FdFlags, File, FileKind, OpenMode, StatusFlags, async_io, perm};
+use crate::vfs::{Fd, FdFlags, File, FileKind, OpenMode, StatusFlags, async_io, dnotify, perm};
 
 pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let fd = Fd(args.i32(0));
@@ -86,6 +87,10 @@ pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
                 return Err(Errno::EPERM);
             }
             inode.add_seals(args.u32(2))?;
+            Ok(0)
+        }
+        F_NOTIFY => {
+            dnotify::set(ctx.kernel, ctx.task, &file, fd.0, args.u32(2))?;
             Ok(0)
         }
         F_GETLEASE => Ok(F_UNLCK as u64),

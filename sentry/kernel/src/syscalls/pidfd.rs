@@ -7,10 +7,12 @@ use syscall_tables::abi::{PidfdFlags, PidfdSignalFlags, SI_TKILL, SigInfo};
 
 use super::signal::{kill_process, may_signal, origin, signal_or_test};
 use crate::ctx::{Ctx, SysResult};
+use crate::fs::kernfs::OpenDir;
+use crate::task::Pid;
 use crate::task::access::AccessCreds;
 use crate::task::pidfd::{self, Pidfd, PidfdKind};
 use crate::user::Args;
-use crate::vfs::{Fd, FdFlags, StatusFlags};
+use crate::vfs::{Fd, FdFlags, File, StatusFlags};
 
 pub async fn pidfd_open(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let flags = PidfdFlags::from_bits(args.u32(1)).ok_or(Errno::EINVAL)?;
@@ -35,15 +37,26 @@ pub async fn pidfd_open(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     ctx.add_fd(pidfd::open(pid, kind, status), FdFlags::CLOEXEC)
 }
 
+/// Whom a descriptor lets its holder signal: that of a pidfd or, as before
+/// there were pidfds, of `/proc/PID`.
+fn signalled(file: &File) -> Result<(Arc<Pid>, PidfdKind), Errno> {
+    if let Some(dir) = file.downcast::<OpenDir>() {
+        let pid = dir.0.process().ok_or(Errno::EBADF)?;
+        return Ok((pid.clone(), PidfdKind::Process));
+    }
+    let pidfd = Pidfd::of(file)?;
+    Ok((pidfd.pid.clone(), pidfd.kind))
+}
+
 pub async fn pidfd_send_signal(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let flags = PidfdSignalFlags::from_bits(args.u32(3)).ok_or(Errno::EINVAL)?;
     if flags.bits().count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
     let file = ctx.task.files().get(Fd(args.i32(0)))?;
-    let pidfd = Pidfd::of(&file)?;
+    let (pid, kind) = signalled(&file)?;
     let sender = ctx.task;
-    let target = pidfd.task()?;
+    let target = pid.task().ok_or(Errno::ESRCH)?;
     if target.pid().number_in(&sender.pid_ns()) == 0 {
         return Err(Errno::EINVAL);
     }
@@ -64,7 +77,7 @@ pub async fn pidfd_send_signal(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     };
     let signal = signal_or_test(number)?;
     if flags.contains(PidfdSignalFlags::PIDFD_SIGNAL_PROCESS_GROUP) {
-        let group = pidfd.pid.process_group().ok_or(Errno::ESRCH)?;
+        let group = pid.process_group().ok_or(Errno::ESRCH)?;
         let mut outcome = Err(Errno::ESRCH);
         for member in group.members() {
             let sent = kill_process(sender, &member, signal);
@@ -76,7 +89,7 @@ pub async fn pidfd_send_signal(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Ok(0);
     }
     let to_thread = flags.contains(PidfdSignalFlags::PIDFD_SIGNAL_THREAD)
-        || (flags.is_empty() && pidfd.kind == PidfdKind::Thread);
+        || (flags.is_empty() && kind == PidfdKind::Thread);
     if !to_thread && info.is_none() {
         kill_process(sender, &target.group, signal)?;
         return Ok(0);

@@ -23,6 +23,15 @@ fn target(ctx: &Ctx<'_>, pid: i32) -> Result<Arc<Task>, Errno> {
     }
 }
 
+/// The same for the affinity calls, to which a negative number is a process
+/// that does not exist.
+fn affinity_target(ctx: &Ctx<'_>, pid: i32) -> Result<Arc<Task>, Errno> {
+    if pid < 0 {
+        return Err(Errno::ESRCH);
+    }
+    target(ctx, pid)
+}
+
 fn owns(own: &Creds, other: &Creds) -> bool {
     own.euid == other.euid || own.euid == other.uid
 }
@@ -47,7 +56,7 @@ pub async fn sched_setaffinity(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let mut bytes = vec![0; len.next_multiple_of(8)];
     let given = bytes.get_mut(..len).unwrap_or_default();
     ctx.read_bytes(args.raw(2), given).await?;
-    let task = target(ctx, args.i32(0))?;
+    let task = affinity_target(ctx, args.i32(0))?;
     check_owner(ctx, &task)?;
     let mut mask = cpu_mask(ctx.kernel.cpus);
     for (word, bytes) in mask.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -66,12 +75,12 @@ pub async fn sched_setaffinity(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 pub async fn sched_getaffinity(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let len = args.usize(1);
-    let task = target(ctx, args.i32(0))?;
-    let mask = task.sched.lock().affinity.clone();
-    let needed = mask.len() * 8;
+    let needed = cpu_mask(ctx.kernel.cpus).len() * 8;
     if !len.is_multiple_of(8) || len < needed {
         return Err(Errno::EINVAL);
     }
+    let task = affinity_target(ctx, args.i32(0))?;
+    let mask = task.sched.lock().affinity.clone();
     ctx.write_bytes(args.raw(2), mask.as_slice().as_bytes())
         .await?;
     Ok(needed as u64)

@@ -7,9 +7,11 @@ use std::sync::{Arc, Weak};
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    F_OWNER_PGRP, F_OWNER_TID, POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI, SigInfo, Signal,
+    F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, POLL_ERR, POLL_HUP, POLL_IN, POLL_MSG, POLL_OUT,
+    POLL_PRI, SigInfo, Signal,
 };
 
+use super::dnotify::DirNotify;
 use super::{File, FileOwner, OpenMode};
 use crate::kernel::Kernel;
 use crate::signal::Origin;
@@ -24,7 +26,12 @@ pub struct AsyncIo {
     /// Descriptor that `O_ASYNC` was set through.
     fd: i32,
     subscription: Option<Subscription>,
+    /// State of `F_NOTIFY`.
+    pub(super) dir_notify: Option<DirNotify>,
 }
+
+/// `si_band` of a message: `POLLIN`, `POLLRDNORM` and `POLLMSG`.
+const BAND_MESSAGE: i64 = 0x441;
 
 impl AsyncIo {
     /// Owner and signal as the guest gave them.
@@ -52,26 +59,42 @@ impl AsyncIo {
         Ok(())
     }
 
+    /// The caller's process becomes the owner where there is none.
+    pub(super) fn own_by_default(&mut self, caller: &Task) -> Result<(), Errno> {
+        if self.target.is_some() {
+            return Ok(());
+        }
+        let own = caller.group.id_in(&caller.pid_ns());
+        self.set_owner(caller, F_OWNER_PID.cast_signed(), own)
+    }
+
     fn send(&self, events: Events) {
+        let code = if events.contains(Events::HUP) {
+            POLL_HUP
+        } else if events.contains(Events::ERR) {
+            POLL_ERR
+        } else if events.contains(Events::PRI) {
+            POLL_PRI
+        } else if events.intersects(Events::READABLE) {
+            POLL_IN
+        } else {
+            POLL_OUT
+        };
+        self.tell_owner(code, i64::from(events.bits()), self.fd);
+    }
+
+    /// A directory open as `fd` has changed.
+    pub(super) fn send_message(&self, fd: i32) {
+        self.tell_owner(POLL_MSG, BAND_MESSAGE, fd);
+    }
+
+    fn tell_owner(&self, code: i32, band: i64, fd: i32) {
         let Some((pid, creds)) = &self.target else {
             return;
         };
         let info = match Signal::from_raw(self.owner.signal) {
             None => SigInfo::kernel(Signal::SIGIO),
-            Some(signal) => {
-                let code = if events.contains(Events::HUP) {
-                    POLL_HUP
-                } else if events.contains(Events::ERR) {
-                    POLL_ERR
-                } else if events.contains(Events::PRI) {
-                    POLL_PRI
-                } else if events.intersects(Events::READABLE) {
-                    POLL_IN
-                } else {
-                    POLL_OUT
-                };
-                SigInfo::poll(signal, code, i64::from(events.bits()), self.fd)
-            }
+            Some(signal) => SigInfo::poll(signal, code, band, fd),
         };
         if self.owner.kind == F_OWNER_PGRP.cast_signed() {
             for member in pid.process_group().iter().flat_map(|group| group.members()) {

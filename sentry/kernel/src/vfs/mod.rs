@@ -36,6 +36,7 @@ pub mod buffers;
 pub mod claims;
 mod dentry;
 pub mod device;
+pub mod dnotify;
 mod fd_table;
 pub mod fifo;
 mod file;

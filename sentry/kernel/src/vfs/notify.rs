@@ -156,6 +156,13 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Takes all events.
+    pub fn drain(&self) -> Vec<Event> {
+        self.queue.lock().events.drain(..).collect()
+    }
+}
+
 struct Watch {
     instance: Weak<Instance>,
     wd: i32,

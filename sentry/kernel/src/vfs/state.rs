@@ -177,6 +177,9 @@ impl Vfs {
 
     pub fn set_memory_bytes(&self, bytes: u64) {
         self.memory_bytes.store(bytes, Ordering::Relaxed);
+        // Linux has no limit for memfds; without one a guest without a host
+        // cgroup of its own takes the whole machine's memory with one call.
+        self.shm.limit_bytes(bytes / 2);
     }
 
     pub(super) fn next_mount_id(&self) -> u64 {

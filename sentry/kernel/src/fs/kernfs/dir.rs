@@ -6,6 +6,7 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 
 use super::{Instance, Link, Source, TextFile};
+use crate::task::Pid;
 use crate::vfs::{Attr, DirEntry, File, FileKind, FileOps, Inode, InodeRef, OpenRequest, SetAttr};
 
 /// Position of the first entry behind `.` and `..`.
@@ -17,6 +18,11 @@ pub trait Listing: Send + Sync {
 
     /// Inode number of the directory above.
     fn parent_ino(&self) -> u64;
+
+    /// The process that the directory stands for, as pidfds do.
+    fn process(&self) -> Option<&Arc<Pid>> {
+        None
+    }
 
     /// Lists entries from position `offset` (at least [`FIRST`]) on until
     /// `emit` answers `false`.

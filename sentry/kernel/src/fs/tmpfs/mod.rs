@@ -84,6 +84,12 @@ impl TmpFs {
         TmpInode::new_unnamed(&self.shared, perm, creds)
     }
 
+    /// Limits what may be allocated from now on.
+    pub fn limit_bytes(&self, bytes: u64) {
+        let pages = bytes / PAGE;
+        self.shared.max_pages.store(pages, Ordering::Relaxed);
+    }
+
     /// Changes the limits; `EINVAL` if more is in use.
     fn set_limits(&self, options: &TmpFsOptions) -> Result<(), Errno> {
         let relaxed = Ordering::Relaxed;

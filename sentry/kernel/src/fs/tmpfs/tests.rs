@@ -272,3 +272,15 @@ fn options_are_parsed() {
     assert_eq!(options.parse(b"bogus=1", 0), Err(Errno::EINVAL));
     assert_eq!(options.parse(b"size=x", 0), Err(Errno::EINVAL));
 }
+
+#[test]
+fn memfds_are_limited_to_half_of_the_memory() {
+    let vfs = crate::vfs::Vfs::new();
+    vfs.set_memory_bytes(1 << 20);
+    let inode = vfs.shm.unnamed_file(0o600, &Creds::root()).unwrap();
+    let file = open(&(inode as InodeRef));
+    let allocate = |len| file.ops.allocate(&file, 0, 4, len);
+    assert_eq!(allocate(1 << 46), Err(Errno::ENOSPC));
+    assert_eq!(allocate(1 << 19), Err(Errno::ENOSPC));
+    assert_eq!(allocate(100_000), Ok(()));
+}

@@ -155,6 +155,10 @@ impl Listing for Directory {
         self.parent_ino
     }
 
+    fn process(&self) -> Option<&Arc<Pid>> {
+        (self.subject.scope == Scope::Process).then_some(&self.subject.pid)
+    }
+
     fn list(&self, offset: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno> {
         self.subject.task().map_err(|_| Errno::ENOENT)?;
         for (index, entry) in self.entries() {
