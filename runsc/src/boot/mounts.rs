@@ -73,7 +73,12 @@ fn root_superblock(
         Overlay::None if !plan.root.readonly => Ok(vfs.superblock(lower)),
         Overlay::None | Overlay::Memory => {
             let layers = vec![(lower.root(), lower as Arc<dyn FileSystem>)];
-            let overlay = OverlayFs::in_memory(vfs, layers, &TmpFsOptions::default())?;
+            // What tmpfs has by default.
+            let limits = TmpFsOptions {
+                size_bytes: Some(kernel.memory_bytes / 2),
+                ..TmpFsOptions::default()
+            };
+            let overlay = OverlayFs::in_memory(vfs, layers, &limits)?;
             Ok(vfs.superblock(overlay))
         }
     }
