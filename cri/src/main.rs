@@ -1,7 +1,12 @@
-//! Place of the Kubernetes CRI server; nothing of it is built yet.
+//! `runsc-cri`: the Kubernetes CRI server and its helper processes.
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    eprintln!("runsc-cri: the CRI server is not part of this version");
-    std::process::ExitCode::FAILURE
+    match runsc_cri::cli::run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("runsc-cri: {err:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,12 @@
+//! Containers: their OCI configuration and their life.
+
+pub mod create;
+pub mod exec;
+pub mod lifecycle;
+pub mod mounts;
+pub mod resources;
+pub mod seccomp;
+pub mod security;
+pub mod spec;
+pub mod stats;
+pub mod user;

@@ -1,0 +1,36 @@
+//! The Kubernetes CRI server. Table of contents:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`cli`] | command line of `runsc-cri` |
+//! | [`config`] | the configuration file |
+//! | [`daemon`] | start, socket, end of the server |
+//! | [`service`] | the RPCs of RuntimeService and ImageService |
+//! | [`node`] | what all requests share |
+//! | [`store`] | records of pods and containers, in memory and on disk |
+//! | [`pods`] | run, stop, remove, recovery of pod sandboxes |
+//! | [`containers`] | OCI configuration, life, exec, stats of containers |
+//! | [`supervisor`] | the process per pod that outlives the daemon |
+//! | [`runtime`] | OCI runtimes by their command line |
+//! | [`images`] | registry, content, unpacked layers |
+//! | [`cni`] | network plugins |
+//! | [`streaming`] | exec, attach, port-forward for the kubelet |
+//! | [`proto`] | generated messages |
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod cni;
+pub mod config;
+pub mod containers;
+pub mod daemon;
+pub mod ids;
+pub mod images;
+pub mod node;
+pub mod pods;
+pub mod proto;
+pub mod runtime;
+pub mod service;
+pub mod store;
+pub mod streaming;
+pub mod supervisor;
+pub mod time;

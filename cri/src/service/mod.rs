@@ -1,0 +1,7 @@
+//! The gRPC services: requests in, records and answers out.
+
+pub mod convert;
+pub mod image;
+pub mod metrics;
+pub mod runtime;
+pub mod runtime_status;

@@ -1,0 +1,54 @@
+//! The cases, by subject.
+
+mod basic;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::env::Shared;
+
+pub type Future = Pin<Box<dyn std::future::Future<Output = Result<()>>>>;
+
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(Shared) -> Future,
+    pub long: bool,
+    /// Needs a daemon of our own.
+    pub own: bool,
+}
+
+/// A row of a table of cases.
+#[macro_export]
+macro_rules! case {
+    ($name:literal, $function:path) => {
+        $crate::cases::Case {
+            name: $name,
+            run: |e| Box::pin($function(e)),
+            long: false,
+            own: false,
+        }
+    };
+    ($name:literal, $function:path, own) => {
+        $crate::cases::Case {
+            name: $name,
+            run: |e| Box::pin($function(e)),
+            long: false,
+            own: true,
+        }
+    };
+    ($name:literal, $function:path, long) => {
+        $crate::cases::Case {
+            name: $name,
+            run: |e| Box::pin($function(e)),
+            long: true,
+            own: true,
+        }
+    };
+}
+
+pub fn all() -> Vec<Case> {
+    let mut all = Vec::new();
+    all.extend(basic::cases());
+    all
+}
