@@ -283,7 +283,7 @@ fn create_with(
         PidNamespace::Own,
         |pid| {
             place(pid)?;
-            if let Some(score) = plan.host.oom_score_adj {
+            if let Some(score) = plan.process.oom_score_adj {
                 set_oom_score(pid, score)?;
             }
             record.pid = pid.as_raw();

@@ -22,6 +22,10 @@ pub struct ContainerPlan {
     pub mounts: Vec<MountPlan>,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
+    /// Device nodes beside those that every container has.
+    pub devices: Vec<DevicePlan>,
+    /// Settings below `/proc/sys`, with dots for slashes.
+    pub sysctl: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub network: NetworkPlan,
     pub host: HostPlan,
@@ -36,7 +40,8 @@ pub struct HostPlan {
     /// `linux.resources`, as `update` has changed them.
     pub resources: Option<LinuxResources>,
     pub hooks: Option<Hooks>,
-    pub oom_score_adj: Option<i32>,
+    /// Parts of the configuration that don't apply to a sandbox, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Whether a container gets a cgroup of its own.
@@ -68,6 +73,45 @@ pub struct ProcessPlan {
     pub terminal: bool,
     /// Rows and columns of the terminal to start with.
     pub console_size: Option<(u16, u16)>,
+    pub oom_score_adj: Option<i32>,
+    pub seccomp: Option<SeccompPlan>,
+}
+
+/// A filter for the guest's system calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompPlan {
+    pub instructions: Vec<BpfInstruction>,
+    /// Log all that is not allowed.
+    pub log: bool,
+}
+
+/// `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BpfInstruction {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// A device node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DevicePlan {
+    pub path: String,
+    pub kind: DeviceKind,
+    pub major: u32,
+    pub minor: u32,
+    /// Permissions.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    Char,
+    Block,
+    Fifo,
 }
 
 /// Capability sets as bit masks, bit N = capability number N.
@@ -116,6 +160,17 @@ pub struct MountPlan {
     pub flags: u64,
     /// File system specific options, comma separated.
     pub data: String,
+    /// What the file system begins with.
+    pub contents: Contents,
+}
+
+/// What a fresh tmpfs begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Contents {
+    #[default]
+    Empty,
+    /// What is at the mount point (`tmpcopyup`).
+    Copied,
 }
 
 /// What is mounted.

@@ -7,15 +7,17 @@ use sentry_kernel::fs::gofer::{CachePolicy, Connection, GoferFs};
 use sentry_kernel::fs::overlay::OverlayFs;
 use sentry_kernel::fs::tmpfs::TmpFsOptions;
 use sentry_kernel::kernel::{Kernel, LogLevel};
-use sentry_kernel::task::Creds;
+use sentry_kernel::task::{Creds, Gid, Uid};
+use sentry_kernel::vfs::open::{OpenArgs, Opener};
 use sentry_kernel::vfs::path::Walk;
 use sentry_kernel::vfs::{
-    FileKind, FileSystem, FsState, MountFlags, MountNamespace, MountRequest, Superblock, VfsPath,
-    WalkFlags,
+    FileKind, FileSystem, FsState, MountFlags, MountNamespace, MountRequest, SetAttr, Superblock,
+    VfsPath, WalkFlags, make_dev,
 };
 use syscall_tables::Errno;
+use syscall_tables::abi::OpenFlags;
 
-use crate::plan::{ContainerPlan, MountKind, MountPlan, Overlay};
+use crate::plan::{ContainerPlan, Contents, DeviceKind, DevicePlan, MountKind, MountPlan, Overlay};
 
 /// Permissions of mount points that did not exist.
 const MOUNT_POINT_PERM: u32 = 0o755;
@@ -41,6 +43,16 @@ pub fn build(
         builder
             .mount(mount, &mut next_gofer_root)
             .with_context(|| format!("{} can't be mounted", mount.destination))?;
+    }
+    for device in &plan.devices {
+        builder
+            .device(device)
+            .with_context(|| format!("{} can't be made", device.path))?;
+    }
+    for (name, value) in &plan.sysctl {
+        builder
+            .sysctl(name, value)
+            .with_context(|| format!("sysctl {name} can't be set to {value:?} in the sandbox"))?;
     }
     for path in &plan.masked_paths {
         builder
@@ -118,6 +130,7 @@ impl Builder<'_> {
                     &source,
                 )?)
             }
+            MountKind::Tmpfs if plan.contents == Contents::Copied => self.covered(plan)?,
             kind => match self.instantiate(type_name(kind), plan)? {
                 Some(superblock) => superblock,
                 None => return Ok(()),
@@ -127,6 +140,84 @@ impl Builder<'_> {
         let place = self.mount_point(plan.destination.as_bytes(), kind)?;
         vfs.mount(&superblock, &place, flags)?;
         Ok(())
+    }
+
+    /// A tmpfs that begins with what it covers: files are copied when they
+    /// are changed.
+    fn covered(&self, plan: &MountPlan) -> Result<Arc<Superblock>> {
+        let vfs = &self.kernel.vfs;
+        let place = self.mount_point(plan.destination.as_bytes(), FileKind::Directory)?;
+        let mut limits = TmpFsOptions::default();
+        limits
+            .parse(plan.data.as_bytes(), self.kernel.memory_bytes)
+            .with_context(|| format!("options {:?}", plan.data))?;
+        let layers = vec![(place.inode()?, place.mount.fs.clone())];
+        Ok(vfs.superblock(OverlayFs::in_memory(vfs, layers, &limits)?))
+    }
+
+    /// A device node; those that the sandbox has no driver for are left out,
+    /// since host devices are not reachable.
+    fn device(&self, plan: &DevicePlan) -> Result<(), Errno> {
+        let vfs = &self.kernel.vfs;
+        let kind = match plan.kind {
+            DeviceKind::Char => FileKind::CharDevice,
+            DeviceKind::Block => FileKind::BlockDevice,
+            DeviceKind::Fifo => FileKind::Fifo,
+        };
+        let rdev = make_dev(plan.major, plan.minor);
+        if kind != FileKind::Fifo && vfs.devices.find(kind, rdev).is_err() {
+            let line = format_args!("device {} is not known to the sandbox", plan.path);
+            self.kernel.log(LogLevel::Warning, line);
+            return Ok(());
+        }
+        let path = plan.path.as_bytes();
+        let place = match self.resolve(path) {
+            Ok(place) => place,
+            Err(Errno::ENOENT) => {
+                if let Some(slash) = path.iter().rposition(|&byte| byte == b'/')
+                    && let Some(dir @ [_, ..]) = path.get(..slash)
+                {
+                    self.mount_point(dir, FileKind::Directory)?;
+                }
+                let at = self.walk(WalkFlags::empty()).parent(path)?;
+                vfs.mknod(&self.creds, &at, kind, plan.mode, rdev)?
+            }
+            Err(errno) => return Err(errno),
+        };
+        let change = SetAttr {
+            perm: Some(plan.mode),
+            uid: Some(Uid(plan.uid)),
+            gid: Some(Gid(plan.gid)),
+            ..SetAttr::default()
+        };
+        place.inode()?.set_attr(&change)
+    }
+
+    /// A setting below `/proc/sys`.
+    fn sysctl(&self, name: &str, value: &str) -> Result<(), Errno> {
+        // Those of the host's network have been set there.
+        let of_network = name.starts_with("net.");
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let written = self.resolve(path.as_bytes()).and_then(|place| {
+            let opener = Opener {
+                vfs: &self.kernel.vfs,
+                creds: &self.creds,
+                umask: 0,
+                task: None,
+            };
+            let args = OpenArgs {
+                flags: OpenFlags::O_WRONLY,
+                perm: 0,
+                resolve: WalkFlags::empty(),
+            };
+            let file = opener.open_found(place, &args, false)?.file;
+            file.ops.write_at(&file, value.as_bytes(), 0, false)
+        });
+        match written {
+            Err(_) if of_network => Ok(()),
+            Err(errno) => Err(errno),
+            Ok(_) => Ok(()),
+        }
     }
 
     fn instantiate(&self, name: &str, plan: &MountPlan) -> Result<Option<Arc<Superblock>>> {

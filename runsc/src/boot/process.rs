@@ -8,11 +8,12 @@ use sentry_kernel::fs::devpts;
 use sentry_kernel::fs::host_file::HostFile;
 use sentry_kernel::kernel::Kernel;
 use sentry_kernel::sandbox::ProcessConfig;
+use sentry_kernel::task::seccomp::{Program, Seccomp};
 use sentry_kernel::task::{CapSet, ControllingTerminal, Creds, Gid, Rlimits, Uid};
 use sentry_kernel::tty::{Bridge, Slave};
 use sentry_kernel::vfs::path::Walk;
 use sentry_kernel::vfs::{Fd, File, FsState, MountNamespace, OpenMode, StatusFlags, WalkFlags};
-use syscall_tables::abi::Rlimit;
+use syscall_tables::abi::{Rlimit, SockFilter};
 
 use crate::plan::ProcessPlan;
 
@@ -75,6 +76,8 @@ pub fn config(
         creds: creds(plan),
         rlimits,
         umask: plan.umask.unwrap_or(UMASK),
+        oom_score_adj: plan.oom_score_adj.unwrap_or(0),
+        seccomp: seccomp(plan)?,
         files,
         terminal: bridge
             .as_ref()
@@ -144,6 +147,21 @@ fn host_stdio(stdio: Vec<OwnedFd>) -> Result<Vec<(Fd, Arc<File>)>> {
         files.push((Fd(number), file));
     }
     Ok(files)
+}
+
+/// The filter that the process starts with.
+fn seccomp(plan: &ProcessPlan) -> Result<Seccomp> {
+    let Some(filter) = &plan.seccomp else {
+        return Ok(Seccomp::default());
+    };
+    let code = filter.instructions.iter().map(|instruction| SockFilter {
+        code: instruction.code,
+        jt: instruction.jt,
+        jf: instruction.jf,
+        k: instruction.k,
+    });
+    let program = Program::new(code.collect()).context("the seccomp filter is not valid")?;
+    Ok(Seccomp::with_filter(program, filter.log))
 }
 
 /// How a descriptor was opened.

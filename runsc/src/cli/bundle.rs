@@ -118,6 +118,9 @@ fn load(global: &Global, bundle: &Bundle) -> Result<crate::plan::ContainerPlan> 
     if global.systemd_cgroup {
         plan.host.cgroups = CgroupUse::Systemd;
     }
+    for warning in &plan.host.warnings {
+        global.warn(warning);
+    }
     let listening = listen_fds();
     if listening > 0 {
         let env = &mut plan.process.env;

@@ -86,6 +86,8 @@ impl Do {
                 rlimits: Vec::new(),
                 terminal,
                 console_size: None,
+                oom_score_adj: None,
+                seccomp: None,
             },
             root: RootPlan {
                 path: rootfs,
@@ -97,6 +99,8 @@ impl Do {
             mounts: oci::default_mounts(),
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
+            devices: Vec::new(),
+            sysctl: Default::default(),
             annotations: Default::default(),
             network: match global.network {
                 Some(Network::Host) => NetworkPlan::of_caller(),

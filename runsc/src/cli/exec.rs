@@ -129,7 +129,8 @@ impl Exec {
             client,
             process,
             stdio,
-        })?;
+        })
+        .context("exec failed: unable to start container process")?;
         let written = write_pid_file(&self.pid_file, pid);
         if written.is_err() {
             // The guest's process ends with its attendant.
@@ -145,7 +146,13 @@ impl Exec {
                     fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
                 let process = serde_json::from_slice(&text)
                     .with_context(|| format!("{} is not an OCI process", path.display()))?;
-                oci::plan_process(&process)?
+                let own = oci::plan_process(&process)?;
+                ProcessPlan {
+                    // The filter is the container's.
+                    seccomp: template.seccomp.clone(),
+                    oom_score_adj: own.oom_score_adj.or(template.oom_score_adj),
+                    ..own
+                }
             }
             None => ProcessPlan {
                 args: self.args.clone(),

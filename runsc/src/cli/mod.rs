@@ -194,21 +194,37 @@ fn description() -> clap::Command {
 fn report(global: &Global, err: &anyhow::Error) {
     let message = format!("{err:#}");
     eprintln!("runsc: {message}");
-    let Some(path) = &global.log else { return };
-    let record = match global.log_format {
-        LogFormat::Text => format!("level=error msg={message:?}\n"),
-        LogFormat::Json => {
-            let time = crate::time::rfc3339(std::time::SystemTime::now());
-            let record = serde_json::json!({"level": "error", "msg": message, "time": time});
-            format!("{record}\n")
+    global.log("error", &message);
+}
+
+impl Global {
+    /// Tells of something that is done differently than asked for: in the log
+    /// if there is one, since stderr may be the container's.
+    pub fn warn(&self, message: &str) {
+        if self.log.is_none() {
+            eprintln!("runsc: warning: {message}");
         }
-    };
-    let file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(path);
-    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, record.as_bytes()));
-    if let Err(err) = written {
-        eprintln!("runsc: log file {} can't be written: {err}", path.display());
+        self.log("warning", message);
+    }
+
+    fn log(&self, level: &str, message: &str) {
+        let Some(path) = &self.log else { return };
+        let time = crate::time::rfc3339(std::time::SystemTime::now());
+        let record = match self.log_format {
+            LogFormat::Text => format!("time={time:?} level={level} msg={message:?}\n"),
+            LogFormat::Json => {
+                let record = serde_json::json!({"level": level, "msg": message, "time": time});
+                format!("{record}\n")
+            }
+        };
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path);
+        let written =
+            file.and_then(|mut file| std::io::Write::write_all(&mut file, record.as_bytes()));
+        if let Err(err) = written {
+            eprintln!("runsc: log file {} can't be written: {err}", path.display());
+        }
     }
 }

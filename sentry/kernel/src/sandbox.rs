@@ -19,6 +19,7 @@ use syscall_tables::abi::{SigInfo, Signal};
 use crate::kernel::{Kernel, KernelConfig};
 use crate::signal::Origin;
 use crate::sync::Events;
+use crate::task::seccomp::Seccomp;
 use crate::task::{
     ControllingTerminal, Creds, ExitStatus, Namespaces, PidNamespace, Rlimits, Task, ThreadGroup,
     run,
@@ -49,6 +50,9 @@ pub struct ProcessConfig {
     pub creds: Creds,
     pub rlimits: Rlimits,
     pub umask: u32,
+    pub oom_score_adj: i32,
+    /// Filters to start with.
+    pub seccomp: Seccomp,
     /// Descriptors to start with.
     pub files: Vec<(Fd, Arc<File>)>,
     /// The controlling terminal; `files` name it too.

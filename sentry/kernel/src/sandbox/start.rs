@@ -13,7 +13,6 @@ use crate::kernel::{Kernel, ROOT_NET_ID};
 use crate::loader::Arguments;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::sched::SchedState;
-use crate::task::seccomp::Seccomp;
 use crate::task::{
     Creds, Namespaces, NewGroup, NewTask, Pid, PidNamespace, ProcessGroup, Session, Task,
     ThreadGroup, UtsNamespace, exec, run,
@@ -161,7 +160,7 @@ async fn prepare(
         limits: process.rlimits,
         exit_signal: 0,
         container: place.id.clone(),
-        oom_score_adj: 0,
+        oom_score_adj: process.oom_score_adj,
     });
     let task = Task::new(NewTask {
         pid: pid.clone(),
@@ -177,7 +176,7 @@ async fn prepare(
         sched: SchedState::new(kernel.cpus),
         personality: 0,
         timer_slack_ns: TIMER_SLACK_NS,
-        seccomp: Seccomp::default(),
+        seccomp: process.seccomp,
     });
     group.timers.set_cpu_limit(&group);
     let tree = kernel.tree.lock();

@@ -57,6 +57,34 @@ impl Program {
         &self.0
     }
 
+    /// What the program answers to call `number` on x86-64, if that depends on
+    /// nothing else.
+    pub fn constant(&self, number: u32) -> Option<u32> {
+        let mut a = 0;
+        let mut at = 0;
+        loop {
+            let instruction = self.0.get(at)?;
+            at += 1;
+            let k = instruction.k;
+            match instruction.code {
+                LOAD_ABS if k == 0 => a = number,
+                LOAD_ABS if k == 4 => a = AUDIT_ARCH_X86_64,
+                RETURN_K => return Some(k),
+                JUMP => at = at.checked_add(usize::try_from(k).ok()?)?,
+                code if code & CLASS == BPF_JMP && code & BPF_X == 0 => {
+                    let jump = if compare(code & OPERATION, a, k) {
+                        instruction.jt
+                    } else {
+                        instruction.jf
+                    };
+                    at += usize::from(jump);
+                }
+                code if code == BPF_ALU | BPF_AND => a &= k,
+                _ => return None,
+            }
+        }
+    }
+
     /// Runs the program on `data`.
     pub fn run(&self, data: &SeccompData) -> u32 {
         let words = words(data);
@@ -262,6 +290,8 @@ mod tests {
         assert_eq!(program.run(&data), SECCOMP_RET_ERRNO | 1);
         data.nr = 1;
         assert_eq!(program.run(&data), SECCOMP_RET_ALLOW);
+        assert_eq!(program.constant(39), Some(SECCOMP_RET_ERRNO | 1));
+        assert_eq!(program.constant(1), Some(SECCOMP_RET_ALLOW));
         data.arch = 1;
         assert_eq!(program.run(&data), SECCOMP_RET_KILL_PROCESS);
     }
@@ -281,6 +311,7 @@ mod tests {
             ..SeccompData::default()
         };
         assert_eq!(program.run(&data), 10);
+        assert_eq!(program.constant(0), None);
     }
 
     #[test]

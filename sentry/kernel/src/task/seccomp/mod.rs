@@ -43,6 +43,37 @@ pub struct Filter {
     /// Log what it does, but for `ALLOW`.
     log: bool,
     listener: Option<Arc<Listener>>,
+    allowed: Allowed,
+}
+
+/// Calls that a filter and all before it allow whatever their arguments are:
+/// one bit each, so that the filters need not run for them.
+#[derive(Clone, Copy)]
+struct Allowed([u64; 8]);
+
+impl Allowed {
+    fn of(program: &Program, previous: Option<&Arc<Filter>>) -> Self {
+        let mut bits = [0; 8];
+        for (word, first) in bits.iter_mut().zip((0_u32..).step_by(64)) {
+            for bit in 0..64 {
+                if program.constant(first + bit) == Some(SECCOMP_RET_ALLOW) {
+                    *word |= 1 << bit;
+                }
+            }
+        }
+        if let Some(previous) = previous {
+            for (word, before) in bits.iter_mut().zip(previous.allowed.0) {
+                *word &= before;
+            }
+        }
+        Self(bits)
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let word = usize::try_from(number / 64).ok();
+        let word = word.and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word >> (number % 64) & 1 != 0)
+    }
 }
 
 impl Filter {
@@ -95,6 +126,21 @@ pub(crate) enum Verdict {
 }
 
 impl Seccomp {
+    /// Of a process that starts with a filter.
+    pub fn with_filter(program: Program, log: bool) -> Self {
+        let filter = Filter {
+            allowed: Allowed::of(&program, None),
+            program,
+            previous: None,
+            log,
+            listener: None,
+        };
+        Self {
+            mode: AtomicU8::new(SECCOMP_MODE_FILTER as u8),
+            filters: Mutex::new(Some(Arc::new(filter))),
+        }
+    }
+
     /// What a child inherits.
     pub fn duplicate(&self) -> Self {
         Self {
@@ -200,6 +246,7 @@ pub fn install(task: &Arc<Task>, install: Install) -> Result<Result<(), Diverged
         return Err(Errno::ENOMEM);
     }
     let filter = Arc::new(Filter {
+        allowed: Allowed::of(&install.program, own.as_ref()),
         program: install.program,
         previous: own.take(),
         log: install.log,
@@ -250,9 +297,9 @@ pub(crate) async fn check(ctx: &mut Ctx<'_>, number: u64, args: &[u64; 6]) -> Ve
     if ctx.task.seccomp.mode() == SECCOMP_MODE_STRICT {
         return check_strict(ctx, number);
     }
-    let filters = ctx.task.seccomp.filters.lock().clone();
-    let Some(filters) = filters else {
-        return Verdict::Run;
+    let filters = match &*ctx.task.seccomp.filters.lock() {
+        Some(filters) if !filters.allowed.has(number) => filters.clone(),
+        _ => return Verdict::Run,
     };
     let data = SeccompData {
         nr: number as i32,

@@ -1,21 +1,34 @@
 //! Reads `config.json` of an OCI bundle and turns it into a
-//! [`ContainerPlan`].
+//! [`ContainerPlan`]. Each field is applied, refused with a reason, or, where
+//! the specification lets it be ignored, named in a warning.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | the configuration as a whole, processes, capabilities |
+//! | `linux.rs` | namespaces, devices, what does not apply |
+//! | `mounts.rs` | mounts and their options |
+//! | `seccomp.rs` | filters of the guest |
 //!
 //! Source: OCI runtime specification 1.2, `config.md` and `config-linux.md`.
+
+mod linux;
+mod mounts;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, Mount, Process, Spec};
+use anyhow::{Context, Result, ensure};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use crate::hooks;
 use crate::network::NetworkPlan;
 use crate::plan::{
-    CapabilityPlan, CgroupUse, ContainerPlan, HostPlan, MountKind, MountPlan, Overlay, ProcessPlan,
-    RlimitPlan, RootPlan,
+    CapabilityPlan, CgroupUse, ContainerPlan, HostPlan, Overlay, ProcessPlan, RlimitPlan, RootPlan,
 };
+
+pub use mounts::{default_mounts, known_mount_options};
 
 /// Reads and checks `bundle/config.json`.
 pub fn load_bundle(id: &str, bundle: &Path, overlay: Overlay) -> Result<ContainerPlan> {
@@ -51,7 +64,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
     for mount in spec.mounts().iter().flatten() {
         let destination = mount.destination().display();
         mounts.push(
-            plan_mount(bundle, mount)
+            mounts::plan_mount(bundle, mount)
                 .with_context(|| format!("mount of {destination} is not usable"))?,
         );
     }
@@ -64,10 +77,22 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         .collect();
     let masked = linux.and_then(|linux| linux.masked_paths().clone());
     let readonly = linux.and_then(|linux| linux.readonly_paths().clone());
+    let mut warnings = Vec::new();
+    linux::check_process(process, &mut warnings);
+    let mut process = plan_process(process)?;
+    if let Some(linux) = linux {
+        linux::check(linux, &annotations, &mut warnings)?;
+        let profile = linux.seccomp().as_ref();
+        process.seccomp = profile.map(seccomp::compile).transpose()?.flatten();
+    }
+    ensure!(
+        spec.vm().is_none(),
+        "vm is not supported: a sandbox is no virtual machine"
+    );
     Ok(ContainerPlan {
         id: id.to_owned(),
         bundle: bundle.to_owned(),
-        process: plan_process(process)?,
+        process,
         root: RootPlan {
             path: root_path,
             readonly: root.readonly().unwrap_or(false),
@@ -79,13 +104,15 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         masked_paths: masked.unwrap_or_default(),
         readonly_paths: readonly.unwrap_or_default(),
         annotations,
+        devices: linux.map_or(Ok(Vec::new()), linux::devices)?,
+        sysctl: linux.map(linux::sysctl).unwrap_or_default(),
         network: NetworkPlan::of_spec(linux),
         host: HostPlan {
             cgroups: CgroupUse::Files,
             cgroups_path: linux.and_then(|linux| linux.cgroups_path().clone()),
             resources: linux.and_then(|linux| linux.resources().clone()),
             hooks: spec.hooks().clone(),
-            oom_score_adj: process.oom_score_adj(),
+            warnings,
         },
     })
 }
@@ -145,6 +172,8 @@ pub fn plan_process(process: &Process) -> Result<ProcessPlan> {
         rlimits: rlimits.collect::<Result<_>>()?,
         terminal: process.terminal().unwrap_or(false),
         console_size,
+        oom_score_adj: process.oom_score_adj(),
+        seccomp: None,
     })
 }
 
@@ -252,141 +281,10 @@ fn rlimit_number(name: &str) -> Option<u32> {
     u32::try_from(at).ok()
 }
 
-/// Mount options that set or clear `MS_*` bits (`mount(8)`).
-const MOUNT_FLAGS: [(&str, bool, u64); 22] = [
-    ("async", false, libc::MS_SYNCHRONOUS),
-    ("atime", false, libc::MS_NOATIME),
-    ("bind", true, libc::MS_BIND),
-    ("defaults", true, 0),
-    ("dev", false, libc::MS_NODEV),
-    ("diratime", false, libc::MS_NODIRATIME),
-    ("dirsync", true, libc::MS_DIRSYNC),
-    ("exec", false, libc::MS_NOEXEC),
-    ("noatime", true, libc::MS_NOATIME),
-    ("nodev", true, libc::MS_NODEV),
-    ("nodiratime", true, libc::MS_NODIRATIME),
-    ("noexec", true, libc::MS_NOEXEC),
-    ("norelatime", false, libc::MS_RELATIME),
-    ("nostrictatime", false, libc::MS_STRICTATIME),
-    ("nosuid", true, libc::MS_NOSUID),
-    ("rbind", true, libc::MS_BIND | libc::MS_REC),
-    ("relatime", true, libc::MS_RELATIME),
-    ("ro", true, libc::MS_RDONLY),
-    ("rw", false, libc::MS_RDONLY),
-    ("strictatime", true, libc::MS_STRICTATIME),
-    ("suid", false, libc::MS_NOSUID),
-    ("sync", true, libc::MS_SYNCHRONOUS),
-];
-
-/// Propagation options: mounts of the sandbox never propagate to the host,
-/// so that all of them are as good as private.
-const PROPAGATION: [&str; 8] = [
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
-];
-
-/// Options that mean the same for all mounts.
-pub fn known_mount_options() -> Vec<&'static str> {
-    let flags = MOUNT_FLAGS.iter().map(|(name, ..)| *name);
-    flags.chain(PROPAGATION).collect()
-}
-
-fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
-    let destination = mount.destination();
-    ensure!(
-        destination.is_absolute(),
-        "destination {:?} is not an absolute path",
-        destination.display().to_string()
-    );
-    let mut flags = 0;
-    let mut data = Vec::new();
-    for option in mount.options().iter().flatten() {
-        if let Some((_, set, bits)) = MOUNT_FLAGS.iter().find(|(name, ..)| name == option) {
-            if *set {
-                flags |= bits;
-            } else {
-                flags &= !bits;
-            }
-        } else if !PROPAGATION.contains(&option.as_str()) {
-            data.push(option.as_str());
-        }
-    }
-    let typ = mount.typ().as_deref().unwrap_or("");
-    let kind = if flags & libc::MS_BIND != 0 || typ == "bind" {
-        let source = mount.source().as_ref().context("source is missing")?;
-        let source = bundle.join(source);
-        let source = fs::canonicalize(&source)
-            .with_context(|| format!("source {} can't be opened", source.display()))?;
-        MountKind::Bind { source }
-    } else {
-        match typ {
-            "proc" => MountKind::Proc,
-            "sysfs" => MountKind::Sysfs,
-            "tmpfs" if destination == Path::new("/dev") => MountKind::Dev,
-            "tmpfs" => MountKind::Tmpfs,
-            "devtmpfs" => MountKind::Dev,
-            "devpts" => MountKind::Devpts,
-            "mqueue" => MountKind::Mqueue,
-            "cgroup" | "cgroup2" => MountKind::Cgroup,
-            other => bail!(
-                "file system type {other:?} is not supported; known types are bind, proc, \
-                 sysfs, tmpfs, devtmpfs, devpts, mqueue and cgroup"
-            ),
-        }
-    };
-    Ok(MountPlan {
-        destination: path_string(destination)?,
-        kind,
-        flags,
-        data: data.join(","),
-    })
-}
-
 fn path_string(path: &Path) -> Result<String> {
     let text = path.to_str();
     text.map(str::to_owned)
         .with_context(|| format!("path {} is not valid UTF-8", path.display()))
-}
-
-/// The mounts every sandbox made by `runsc do` and `runsc spec` has.
-pub fn default_mounts() -> Vec<MountPlan> {
-    let mount = |destination: &str, kind, flags, data: &str| MountPlan {
-        destination: destination.to_owned(),
-        kind,
-        flags,
-        data: data.to_owned(),
-    };
-    let locked = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
-    vec![
-        mount("/proc", MountKind::Proc, locked, ""),
-        mount("/dev", MountKind::Dev, libc::MS_NOSUID, "mode=755"),
-        mount(
-            "/dev/pts",
-            MountKind::Devpts,
-            libc::MS_NOSUID | libc::MS_NOEXEC,
-            "newinstance,ptmxmode=0666,mode=0620,gid=5",
-        ),
-        mount(
-            "/dev/shm",
-            MountKind::Tmpfs,
-            libc::MS_NOSUID | libc::MS_NODEV,
-            "mode=1777",
-        ),
-        mount("/dev/mqueue", MountKind::Mqueue, locked, ""),
-        mount("/sys", MountKind::Sysfs, locked | libc::MS_RDONLY, ""),
-        mount(
-            "/sys/fs/cgroup",
-            MountKind::Cgroup,
-            locked | libc::MS_RDONLY,
-            "",
-        ),
-    ]
 }
 
 /// Absolute form of a bundle path given on the command line.
