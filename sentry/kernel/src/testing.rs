@@ -105,6 +105,8 @@ impl World {
                 creds: Creds::root(),
                 rlimits: Rlimits::default(),
                 umask: 0o022,
+            oom_score_adj: 0,
+            seccomp: Default::default(),
                 files: Vec::new(),
                 terminal: None,
             },
