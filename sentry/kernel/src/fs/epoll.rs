@@ -3,7 +3,8 @@
 //! Locks: `items`, then a target's wait queue, then `ready`, then the
 //! instance's own wait queue. A target's notification takes `ready` only.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -23,8 +24,12 @@ struct Item {
     fd: Fd,
     events: PollEvents,
     data: u64,
+    notifier: Arc<Notifier>,
     _subscription: Subscription,
 }
+
+/// Few closed files are not worth a sweep.
+const SWEEP_LEAST: usize = 64;
 
 /// Items that may be ready, in order, each at most once.
 #[derive(Default)]
@@ -33,9 +38,9 @@ struct Ready {
 }
 
 impl Ready {
-    fn push(&mut self, id: u64) {
-        if !self.order.contains(&id) {
-            self.order.push_back(id);
+    fn push(&mut self, item: &Notifier) {
+        if !item.is_queued.swap(true, Ordering::AcqRel) {
+            self.order.push_back(item.id);
         }
     }
 }
@@ -49,29 +54,68 @@ struct Shared {
 struct Notifier {
     shared: Weak<Shared>,
     id: u64,
+    /// Whether the item is in the list of ready ones. Whoever takes it off
+    /// clears this before looking at the file.
+    is_queued: AtomicBool,
 }
 
 impl Observer for Notifier {
     fn notify(&self, _events: Events) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.ready.lock().push(self.id);
+            shared.ready.lock().push(self);
             shared.queue.notify(Events::READABLE);
         }
     }
 }
 
+/// Descriptor and address of the description. An item's weak reference keeps
+/// the address from being used again.
+type Key = (Fd, usize);
+
+fn key(fd: Fd, file: &Weak<File>) -> Key {
+    (fd, file.as_ptr().addr())
+}
+
 #[derive(Default)]
 struct Items {
     next_id: u64,
-    by_id: BTreeMap<u64, Item>,
+    by_id: HashMap<u64, Item>,
+    ids: HashMap<Key, u64>,
+    /// How many items there may be before closed files are looked for.
+    sweep_at: usize,
 }
 
 impl Items {
     fn find(&self, fd: Fd, file: &Arc<File>) -> Option<u64> {
-        let matches =
-            |item: &Item| item.fd == fd && std::ptr::eq(item.file.as_ptr(), Arc::as_ptr(file));
-        let mut items = self.by_id.iter();
-        items.find(|(_, item)| matches(item)).map(|(id, _)| *id)
+        self.ids.get(&(fd, Arc::as_ptr(file).addr())).copied()
+    }
+
+    fn insert(&mut self, id: u64, item: Item) {
+        self.ids.insert(key(item.fd, &item.file), id);
+        self.by_id.insert(id, item);
+    }
+
+    #[must_use = "is dropped without the lock"]
+    fn remove(&mut self, id: u64) -> Option<Item> {
+        let item = self.by_id.remove(&id)?;
+        self.ids.remove(&key(item.fd, &item.file));
+        Some(item)
+    }
+
+    /// Takes out files that were closed and never ready since: epoll(7)
+    /// removes them. Happens whenever the number has doubled.
+    #[must_use = "is dropped without the lock"]
+    fn sweep(&mut self) -> Vec<Item> {
+        if self.by_id.len() < self.sweep_at.max(SWEEP_LEAST) {
+            return Vec::new();
+        }
+        let closed = self.by_id.iter();
+        let closed = closed.filter(|(_, item)| item.file.strong_count() == 0);
+        let closed: Vec<u64> = closed.map(|(id, _)| *id).collect();
+        let closed = closed.into_iter().filter_map(|id| self.remove(id));
+        let closed: Vec<Item> = closed.collect();
+        self.sweep_at = self.by_id.len() * 2;
+        closed
     }
 }
 
@@ -105,16 +149,24 @@ impl Epoll {
         items.next_id += 1;
         let id = items.next_id;
         let events = wanted(event.events);
+        let notifier = Arc::new(Notifier {
+            shared: Arc::downgrade(&self.shared),
+            id,
+            is_queued: AtomicBool::new(false),
+        });
         let item = Item {
             file: Arc::downgrade(file),
             fd,
             events,
             data: event.data,
-            _subscription: queue.subscribe(interest(events), self.notifier(id)),
+            notifier: notifier.clone(),
+            _subscription: queue.subscribe(interest(events), notifier.clone()),
         };
-        items.by_id.insert(id, item);
+        let closed = items.sweep();
+        items.insert(id, item);
         drop(items);
-        self.recheck(id, file, events);
+        drop(closed);
+        self.recheck(&notifier, file, events);
         Ok(())
     }
 
@@ -130,9 +182,12 @@ impl Epoll {
         item.events = wanted(event.events);
         item.data = event.data;
         let events = item.events;
-        item._subscription = queue.subscribe(interest(events), self.notifier(id));
+        let notifier = item.notifier.clone();
+        let subscription = queue.subscribe(interest(events), notifier.clone());
+        let old = std::mem::replace(&mut item._subscription, subscription);
         drop(items);
-        self.recheck(id, file, events);
+        drop(old);
+        self.recheck(&notifier, file, events);
         Ok(())
     }
 
@@ -140,7 +195,7 @@ impl Epoll {
     pub fn delete(&self, fd: Fd, file: &Arc<File>) -> Result<(), Errno> {
         let mut items = self.items.lock();
         let id = items.find(fd, file).ok_or(Errno::ENOENT)?;
-        let item = items.by_id.remove(&id);
+        let item = items.remove(id);
         drop(items);
         drop(item);
         Ok(())
@@ -161,9 +216,10 @@ impl Epoll {
             let Some(item) = items.by_id.get_mut(&id) else {
                 continue;
             };
+            item.notifier.is_queued.store(false, Ordering::Release);
             let Some(file) = item.file.upgrade() else {
                 // Closed: epoll(7) removes it.
-                let item = items.by_id.remove(&id);
+                let item = items.remove(id);
                 drop(items);
                 drop(item);
                 continue;
@@ -177,7 +233,7 @@ impl Epoll {
                 if item.events.contains(PollEvents::EPOLLONESHOT) {
                     item.events &= PollEvents::EPOLL_MODE;
                 } else if !item.events.contains(PollEvents::EPOLLET) {
-                    self.shared.ready.lock().push(id);
+                    self.shared.ready.lock().push(&item.notifier);
                 }
             }
             drop(items);
@@ -192,17 +248,10 @@ impl Epoll {
         &self.shared.queue
     }
 
-    fn notifier(&self, id: u64) -> Arc<Notifier> {
-        Arc::new(Notifier {
-            shared: Arc::downgrade(&self.shared),
-            id,
-        })
-    }
-
     /// Queues an item that is ready already when it is added or changed.
-    fn recheck(&self, id: u64, file: &File, events: PollEvents) {
+    fn recheck(&self, item: &Notifier, file: &File, events: PollEvents) {
         if !ready_events(file, events).is_empty() {
-            self.shared.ready.lock().push(id);
+            self.shared.ready.lock().push(item);
             self.shared.queue.notify(Events::READABLE);
         }
     }
@@ -294,7 +343,9 @@ impl FileOps for Epoll {
 
     fn fdinfo(&self, _file: &File) -> String {
         let items = self.items.lock();
-        let lines = items.by_id.values().map(|item| {
+        let mut items: Vec<&Item> = items.by_id.values().collect();
+        items.sort_by_key(|item| item.fd);
+        let lines = items.into_iter().map(|item| {
             let (fd, events, data) = (item.fd.0, item.events.bits(), item.data);
             format!("tfd: {fd:8} events: {events:8x} data: {data:16x}\n")
         });
@@ -364,5 +415,34 @@ mod tests {
         drop(file);
         assert!(epoll.take(8).is_empty());
         assert!(epoll.items.lock().by_id.is_empty());
+        assert!(epoll.items.lock().ids.is_empty());
+    }
+
+    #[test]
+    fn closed_files_that_are_never_ready_leave() {
+        let epoll = Epoll::new();
+        for fd in 0..1000 {
+            let file = event_file();
+            assert_eq!(epoll.add(Fd(fd), &file, event(PollEvents::POLLIN)), Ok(()));
+        }
+        assert!(epoll.items.lock().by_id.len() <= 2 * SWEEP_LEAST);
+    }
+
+    #[test]
+    fn a_change_does_not_queue_twice() {
+        let file = event_file();
+        let epoll = Epoll::new();
+        assert_eq!(epoll.add(Fd(3), &file, event(PollEvents::POLLIN)), Ok(()));
+        signal(&file);
+        for _ in 0..3 {
+            let same = event(PollEvents::POLLIN);
+            assert_eq!(epoll.modify(Fd(3), &file, same), Ok(()));
+        }
+        assert_eq!(epoll.shared.ready.lock().order.len(), 1);
+        assert_eq!(epoll.take(8).len(), 1);
+        assert_eq!(epoll.delete(Fd(3), &file), Ok(()));
+        assert!(epoll.take(8).is_empty());
+        assert_eq!(epoll.add(Fd(3), &file, event(PollEvents::POLLIN)), Ok(()));
+        assert_eq!(epoll.take(8).len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent};
+use zerocopy::IntoBytes as _;
 
 use super::poll::{deadline_in, read_timespec, set_mask};
 use crate::ctx::{Ctx, SysResult};
@@ -19,7 +20,7 @@ const CLOEXEC: u32 = 0o2000000;
 /// Most events one wait may ask for (`EP_MAX_EVENTS`).
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<EpollEvent>();
 /// Most events delivered at once; a caller with more ready ones asks again.
-const BATCH: usize = 1024;
+const BATCH: usize = 1 << 16;
 
 pub async fn epoll_create(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if args.i32(0) <= 0 {
@@ -124,9 +125,7 @@ async fn wait(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> SysRe
         Err(Errno::ERESTARTSYS) => return Err(Errno::EINTR),
         Err(err) => return Err(err),
     };
-    for (index, event) in events.iter().enumerate() {
-        ctx.write(args.ptr::<EpollEvent>(1).element(index)?, event)
-            .await?;
-    }
+    ctx.write_bytes(args.raw(1), events.as_slice().as_bytes())
+        .await?;
     Ok(events.len() as u64)
 }
