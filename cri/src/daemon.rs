@@ -28,6 +28,7 @@ pub async fn run(config: Config) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Node::open(config)?;
     pods::recover::recover(&node).await?;
+    crate::streaming::requests::start(&node).await?;
     let listener = listen(&node)?;
     let runtime = RuntimeServiceServer::new(runtime::Service {
         node: Arc::clone(&node),

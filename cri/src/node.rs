@@ -23,7 +23,8 @@ pub struct Node {
     pub images: Images,
     pub cni: Cni,
     pub events: broadcast::Sender<ContainerEventResponse>,
-    pub streaming: crate::streaming::Sessions,
+    /// Set once the server listens.
+    pub streaming: std::sync::OnceLock<crate::streaming::Server>,
     /// Of this boot: namespaces and processes of others are gone.
     pub boot_id: String,
     features: parking_lot::Mutex<std::collections::HashMap<String, Features>>,
@@ -48,7 +49,7 @@ impl Node {
             images: Images::open(&config.root, config.images.clone())?,
             cni: Cni::new(config.cni.clone()),
             events: broadcast::Sender::new(1024),
-            streaming: crate::streaming::Sessions::default(),
+            streaming: std::sync::OnceLock::new(),
             boot_id: boot_id.trim().to_owned(),
             features: parking_lot::Mutex::default(),
             config,

@@ -15,6 +15,7 @@ use rustix::pipe::PipeFlags;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::ids;
@@ -26,6 +27,9 @@ use crate::supervisor::protocol::{Event, Exec, Request};
 
 /// Output of `ExecSync` beyond this is cut off, as kubelets expect.
 const MAX_OUTPUT: usize = 16 << 20;
+
+/// After the exit, output on which nothing comes for this long has ended.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Which streams a process gets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -215,28 +219,21 @@ pub async fn sync(
     let work = async {
         let mut running = start(node, container, command, streams).await?;
         let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
-        let output = async { tokio::join!(read_all(stdout), read_all(stderr)) };
-        tokio::pin!(output);
-        // A child of the process may keep its output open for longer than the
-        // caller wants to know.
-        let mut collected = None;
-        let code = tokio::select! {
-            code = running.wait() => code?,
-            done = &mut output => {
-                collected = Some(done);
-                running.wait().await?
-            }
+        let (ended, exited) = watch::channel(false);
+        let wait = async {
+            let code = running.wait().await;
+            ended.send_replace(true);
+            code
         };
-        let (stdout, stderr) = match collected {
-            Some(done) => done,
-            None => tokio::time::timeout(Duration::from_secs(2), &mut output)
-                .await
-                .unwrap_or_default(),
-        };
+        let (code, stdout, stderr) = tokio::join!(
+            wait,
+            read_all(stdout, exited.clone()),
+            read_all(stderr, exited.clone()),
+        );
         anyhow::Ok(ExecSyncResponse {
             stdout,
             stderr,
-            exit_code: code,
+            exit_code: code?,
         })
     };
     if timeout_s <= 0 {
@@ -253,14 +250,26 @@ pub async fn sync(
     }
 }
 
-async fn read_all(from: Option<pipe::Receiver>) -> Vec<u8> {
+/// Returns some time after the process has exited: a child of it may keep the
+/// output open for longer than anybody wants to know.
+pub async fn quiet(exited: &mut watch::Receiver<bool>) {
+    // Who reports the exit lives as long as the reader.
+    let _ = exited.wait_for(|exited| *exited).await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+async fn read_all(from: Option<pipe::Receiver>, mut exited: watch::Receiver<bool>) -> Vec<u8> {
     let mut all = Vec::new();
     if let Some(mut from) = from {
         let mut chunk = vec![0u8; 32 << 10];
-        while let Ok(n) = from.read(&mut chunk).await {
-            if n == 0 {
-                break;
-            }
+        loop {
+            let n = tokio::select! {
+                read = from.read(&mut chunk) => match read {
+                    Ok(n @ 1..) => n,
+                    _ => break,
+                },
+                () = quiet(&mut exited) => break,
+            };
             let room = MAX_OUTPUT.saturating_sub(all.len()).min(n);
             all.extend_from_slice(chunk.get(..room).unwrap_or_default());
         }

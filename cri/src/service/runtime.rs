@@ -14,6 +14,7 @@ use crate::pods;
 use crate::proto::runtime_service_server::RuntimeService;
 use crate::proto::{self, *};
 use crate::store::{Container, ContainerStage, PodStage};
+use crate::streaming::requests;
 use crate::supervisor::protocol::Request as SupervisorRequest;
 
 /// Objects per message of the streaming lists: far below any message limit.
@@ -413,22 +414,14 @@ impl RuntimeService for Service {
     async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
         let request = request.into_inner();
         let container = self.find(&request.container_id)?;
-        let url = self
-            .node
-            .streaming
-            .exec(&container, request)
-            .map_err(status)?;
+        let url = requests::exec(&self.node, &container, request).map_err(status)?;
         Ok(Response::new(ExecResponse { url }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
         let request = request.into_inner();
         let container = self.find(&request.container_id)?;
-        let url = self
-            .node
-            .streaming
-            .attach(&container, request)
-            .map_err(status)?;
+        let url = requests::attach(&self.node, &container, request).map_err(status)?;
         Ok(Response::new(AttachResponse { url }))
     }
 
@@ -438,11 +431,7 @@ impl RuntimeService for Service {
     ) -> Answer<PortForwardResponse> {
         let request = request.into_inner();
         let pod = self.node.pod(&request.pod_sandbox_id).map_err(status)?;
-        let url = self
-            .node
-            .streaming
-            .port_forward(&pod, request)
-            .map_err(status)?;
+        let url = requests::port_forward(&self.node, &pod, request).map_err(status)?;
         Ok(Response::new(PortForwardResponse { url }))
     }
 

@@ -12,6 +12,7 @@
 mod cases;
 mod env;
 mod image;
+mod kubectl;
 mod options;
 
 use std::process::{Command, ExitCode};

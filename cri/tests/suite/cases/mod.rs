@@ -1,6 +1,7 @@
 //! The cases, by subject.
 
 mod basic;
+mod streaming;
 
 use std::pin::Pin;
 
@@ -50,5 +51,6 @@ macro_rules! case {
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     all.extend(basic::cases());
+    all.extend(streaming::cases());
     all
 }
