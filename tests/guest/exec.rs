@@ -42,6 +42,7 @@ cases![
     setuid_bit,
     setuid_bit_no_new_privs,
     setgid_bit,
+    unreadable_is_not_dumpable,
     mappings_replaced,
     brk_starts_after_image,
     stack_holds_big_arguments,
@@ -751,6 +752,11 @@ unsafe fn deleted_exe_link() {
 }
 
 unsafe fn ids_of(path: &str, uid: u32, no_new_privs: bool) -> String {
+    output_as(path, "print-ids", uid, no_new_privs)
+}
+
+/// What the program prints in a role, executed with this uid and gid.
+unsafe fn output_as(path: &str, helper: &str, uid: u32, no_new_privs: bool) -> String {
     let (r, w) = pipe();
     let pid = fork(|| {
         libc::dup2(w, 1);
@@ -760,7 +766,8 @@ unsafe fn ids_of(path: &str, uid: u32, no_new_privs: bool) -> String {
         if no_new_privs {
             ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         }
-        let argv = [c"p".as_ptr(), c"print-ids".as_ptr(), std::ptr::null()];
+        let helper = c(helper);
+        let argv = [c"p".as_ptr(), helper.as_ptr(), std::ptr::null()];
         libc::execv(c(path).as_ptr(), argv.as_ptr());
         eprintln!("exec: {}", errno_text());
         libc::_exit(9);
@@ -793,6 +800,14 @@ unsafe fn setuid_bit_no_new_privs() {
     setuid_copy(4000, 4000, 0o6755);
     let out = ids_of("./prog", 1234, true);
     check!(out.starts_with("1234 1234 1234 1234\n"), "{out}");
+}
+
+unsafe fn unreadable_is_not_dumpable() {
+    for (mode, dumpable) in [(0o755, true), (0o711, false)] {
+        setuid_copy(4000, 4000, mode);
+        let out = output_as("./prog", "print-dumpable", 1234, false);
+        check!((out.trim() == "1") == dumpable, "{mode:o}: {out}");
+    }
 }
 
 unsafe fn setgid_bit() {

@@ -38,6 +38,15 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
             }
             Some(0)
         }
+        "print-dumpable" => {
+            println!("{}", unsafe {
+                libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0)
+            });
+            Some(0)
+        }
+        // Exits with how many words a program before this one has left where
+        // it could not have mapped memory.
+        "scan-planted" => Some(unsafe { crate::hostile::scan_planted() }),
         // Lists open descriptors.
         "print-fds" => {
             for fd in 0..256 {

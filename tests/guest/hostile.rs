@@ -30,6 +30,7 @@ cases![
     denied_host_calls,
     many_threads_end_at_once,
     exec_storm,
+    exec_carries_nothing_over,
 ];
 
 static SIGNO: AtomicI32 = AtomicI32::new(0);
@@ -565,4 +566,53 @@ unsafe fn exec_storm() {
     for k in kids {
         eq!(libc::WEXITSTATUS(util::wait(k)), 4);
     }
+}
+
+const PLANTED: u64 = 0x5eed_0bad_5eed_0bad;
+
+/// Words in what the runtime keeps beside a guest's memory: of the parts for
+/// the thread itself those that it does not use all the time.
+fn plantable() -> impl Iterator<Item = usize> {
+    const CONTEXTS: usize = 0x7fff_1000_0000;
+    const SLOT: usize = 0x2_0000;
+    let own = [0x3000, 0x1_0f00, 0x1_8000];
+    let first = [0x1f00, 0x2800, 0x6000, 0x1_0000, 0x1_f000].map(|at| SLOT + at);
+    let others = [2, 7, 100, 16_383].map(|slot| slot * SLOT);
+    own.into_iter()
+        .chain(first)
+        .chain(others)
+        .map(|at| CONTEXTS + at)
+}
+
+/// How many of [`plantable`] hold what was planted.
+pub unsafe fn scan_planted() -> i32 {
+    catch();
+    let mut found = 0;
+    for at in plantable() {
+        if !faulting_load(at) && (at as *const u64).read_volatile() == PLANTED {
+            found += 1;
+        }
+    }
+    found
+}
+
+unsafe fn exec_carries_nothing_over() {
+    let exe = crate::helpers::exe();
+    let child = fork(|| {
+        catch();
+        let maps = mapped();
+        for at in plantable() {
+            let listed = maps.iter().any(|m| (m.0..m.1).contains(&at));
+            if !listed && !faulting_store(at) {
+                (at as *mut u64).write_volatile(PLANTED);
+            }
+        }
+        let argv = [exe.as_ptr(), c"scan-planted".as_ptr(), std::ptr::null()];
+        libc::execv(exe.as_ptr(), argv.as_ptr());
+    });
+    let status = util::wait(child);
+    check!(
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        "status {status:#x}"
+    );
 }

@@ -29,5 +29,5 @@ pub mod xstate;
 
 pub use traits::{
     AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemAdvice, MemError,
-    MemOp, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
+    MemImage, MemOp, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
 };

@@ -166,6 +166,25 @@ pub enum MemOp<'a> {
     },
 }
 
+/// What a new program finds in its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct MemImage<'a> {
+    /// In this order, onto an empty guest range.
+    pub ops: &'a [MemOp<'a>],
+    /// Then stored at these addresses.
+    pub writes: &'a [(u64, &'a [u8])],
+}
+
+impl MemImage<'_> {
+    /// The error of the write with this index.
+    fn write_failed(&self, index: usize) -> MemError {
+        MemError {
+            index: self.ops.len().saturating_add(index),
+            errno: Errno::EFAULT,
+        }
+    }
+}
+
 /// A batch of [`MemOp`]s stopped at one the host refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemError {
@@ -209,6 +228,19 @@ pub trait Platform: Send + Sync {
 pub trait AddressSpace: Send + Sync {
     /// Applies `ops` in order.
     fn apply<'a>(&'a self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>>;
+
+    /// Fills this address space, which is empty, with an image. Writes count
+    /// as operations behind the others in what an error says.
+    fn load<'a>(&'a self, image: MemImage<'a>) -> BoxFuture<'a, Result<(), MemError>> {
+        Box::pin(async move {
+            self.apply(image.ops).await?;
+            for (index, (addr, bytes)) in image.writes.iter().enumerate() {
+                let written = self.write(*addr, bytes).await;
+                written.map_err(|_| image.write_failed(index))?;
+            }
+            Ok(())
+        })
+    }
 
     /// Reads memory without the help of a trapped thread, ignoring nothing:
     /// protections count as for the guest itself.
@@ -312,6 +344,26 @@ pub trait GuestThread: Send + Sync {
     /// As [`AddressSpace::apply`], with this trapped thread's help where that
     /// is faster.
     fn apply<'a>(&'a mut self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>>;
+
+    /// Whether [`Self::replace_memory`] can be used: this is the only thread
+    /// that its address space has ever had.
+    fn can_replace_memory(&self) -> bool {
+        false
+    }
+
+    /// Empties the address space, fills it with `image`, and gives this thread
+    /// zeroed registers and initial vector state. After an error nothing is
+    /// known of the memory.
+    fn replace_memory<'a>(
+        &'a mut self,
+        image: MemImage<'a>,
+    ) -> BoxFuture<'a, Result<(), MemError>> {
+        let _ = image;
+        Box::pin(std::future::ready(Err(MemError {
+            index: 0,
+            errno: Errno::ENOSYS,
+        })))
+    }
 
     /// A thread in the same address space with this thread's registers and
     /// vector state.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sentry_platform::host::random;
-use sentry_platform::{MemOp, Platform, Protection};
+use sentry_platform::{AddressSpace, GuestThread, MemError, MemImage, MemOp, Platform, Protection};
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_FLAGS_ENTRY, AT_GID, AT_HWCAP, AT_HWCAP2,
@@ -65,7 +65,75 @@ pub struct Settings {
     pub stack_limit: u64,
 }
 
-/// A new address space with a program in it.
+/// An address space with a program in it, as it is to be.
+pub struct Planned {
+    vmas: Vec<Vma>,
+    /// Parts of pages to be zeroed: address and length in bytes.
+    zeroes: Vec<(u64, usize)>,
+    stack: Vec<u8>,
+    stack_pointer: u64,
+    layout: Layout,
+    guest: Range<u64>,
+    entry: u64,
+    file: Arc<File>,
+    name: String,
+    comm: Vec<u8>,
+}
+
+impl Planned {
+    /// Makes it of a fresh address space.
+    pub async fn load(self, platform: &dyn Platform) -> Result<Loaded, LoadError> {
+        let space = platform
+            .new_space()
+            .await
+            .map_err(|errno| LoadError::new(errno, "new address space"))?;
+        let result = self.put(async |image| space.load(image).await).await;
+        result.map_err(|error| LoadError::new(error.errno, self.name.clone()))?;
+        Ok(self.loaded(space))
+    }
+
+    /// Makes it of the address space of `thread`, whose memory goes. After an
+    /// error the thread can't go on.
+    pub async fn replace(self, thread: &mut dyn GuestThread) -> Result<Loaded, LoadError> {
+        let result = self
+            .put(async |image| thread.replace_memory(image).await)
+            .await;
+        result.map_err(|error| LoadError::new(error.errno, self.name.clone()))?;
+        Ok(self.loaded(thread.space()))
+    }
+
+    async fn put(
+        &self,
+        put: impl AsyncFnOnce(MemImage<'_>) -> Result<(), MemError>,
+    ) -> Result<(), MemError> {
+        const ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+        let ops: Vec<MemOp<'_>> = self.vmas.iter().map(Vma::map_op).collect();
+        let mut writes: Vec<(u64, &[u8])> = Vec::with_capacity(self.zeroes.len() + 1);
+        for (addr, len) in &self.zeroes {
+            writes.push((*addr, ZEROS.get(..*len).unwrap_or(&ZEROS)));
+        }
+        writes.push((self.stack_pointer, &self.stack));
+        let image = MemImage {
+            ops: &ops,
+            writes: &writes,
+        };
+        put(image).await
+    }
+
+    fn loaded(self, space: Arc<dyn AddressSpace>) -> Loaded {
+        let mm = MemoryManager::new(space, self.guest, self.layout);
+        mm.adopt(self.vmas);
+        mm.set_exe(Some(self.file));
+        Loaded {
+            mm: Arc::new(mm),
+            entry: self.entry,
+            stack_pointer: self.stack_pointer,
+            comm: self.comm,
+        }
+    }
+}
+
+/// An address space with a program in it.
 pub struct Loaded {
     pub mm: Arc<MemoryManager>,
     /// First instruction: of the dynamic linker if there is one.
@@ -179,22 +247,18 @@ impl Image {
         name.get(..name.len().min(15)).unwrap_or_default().to_vec()
     }
 
-    /// Maps everything into a fresh address space.
-    pub async fn load(
+    /// Plans an address space.
+    pub fn plan(
         self,
         platform: &dyn Platform,
         identity: &Identity,
         settings: &Settings,
-    ) -> Result<Loaded, LoadError> {
+    ) -> Result<Planned, LoadError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |errno| LoadError::new(errno, what)
         };
         let name = display(&self.arguments.filename);
-        let space = platform
-            .new_space()
-            .await
-            .map_err(failed("new address space"))?;
         let mut chance = Chance::new().map_err(failed("random bytes"))?;
         let guest = platform.guest_range();
         let mut layout = Layout::new(
@@ -304,30 +368,17 @@ impl Image {
         layout.env = stack.env.clone();
         layout.auxv.clone_from(&stack.auxv);
 
-        let ops: Vec<MemOp<'_>> = placed.vmas.iter().map(Vma::map_op).collect();
-        space
-            .apply(&ops)
-            .await
-            .map_err(|error| LoadError::new(error.errno, name.clone()))?;
-        drop(ops);
-        for (addr, len) in &placed.zeroes {
-            let zeros = [0; PAGE_SIZE as usize];
-            let zeros = zeros.get(..*len).unwrap_or(&zeros);
-            let done = space.write(*addr, zeros).await;
-            done.map_err(|_| LoadError::new(Errno::ENOEXEC, name.clone()))?;
-        }
-        let done = space.write(stack.pointer, &stack.bytes).await;
-        done.map_err(|_| LoadError::new(Errno::ENOMEM, "initial stack"))?;
-
-        let comm = self.comm();
-        let mm = MemoryManager::new(space, guest, layout);
-        mm.adopt(placed.vmas);
-        mm.set_exe(Some(self.file));
-        Ok(Loaded {
-            mm: Arc::new(mm),
-            entry,
+        Ok(Planned {
+            comm: self.comm(),
+            vmas: placed.vmas,
+            zeroes: placed.zeroes,
+            stack: stack.bytes,
             stack_pointer: stack.pointer,
-            comm,
+            layout,
+            guest,
+            entry,
+            file: self.file,
+            name,
         })
     }
 

@@ -1,10 +1,11 @@
 //! From an executable file to a fresh address space.
 //!
-//! In two steps, because credentials depend on the file that is really
+//! In steps, because credentials depend on the file that is really
 //! executed and the stack depends on the credentials:
 //! [`Image::open`] follows interpreter scripts and checks the ELF files,
-//! [`Image::load`] maps them into a new address space and builds the stack.
-//! Nothing of the caller changes until it takes over what `load` returns.
+//! [`Image::plan`] decides where they go and builds the stack. The result
+//! becomes a fresh address space, or that of a process that has only ever had
+//! one thread, whose own program goes then ([`Planned`]).
 //!
 //! | file | holds |
 //! |---|---|
@@ -26,7 +27,7 @@ mod tests;
 
 pub use args::Arguments;
 pub use elf::{Elf, Segment};
-pub use image::{Identity, Image, Loaded, OpenExec, Settings};
+pub use image::{Identity, Image, Loaded, OpenExec, Planned, Settings};
 pub use script::{Script, parse_script};
 
 use syscall_tables::Errno;

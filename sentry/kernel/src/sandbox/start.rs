@@ -134,17 +134,13 @@ async fn prepare(
     let vfs_kernel = kernel.clone();
     let open_exec = move |path: &[u8]| open_exec(&vfs_kernel, &fs, &creds, path);
     let stack_limit = process.rlimits.soft(RLIMIT_STACK);
-    let program = exec::load(
-        kernel,
-        &open_exec,
-        file,
-        arguments,
-        &process.creds,
+    let caller = exec::Caller {
+        creds: &process.creds,
         stack_limit,
-        0,
-        exec::ReachedBy::Path,
-    )
-    .await?;
+        personality: 0,
+        by: exec::ReachedBy::Path,
+    };
+    let program = exec::load(kernel, &open_exec, file, arguments, &caller).await?;
     let other = |what| move |errno| SandboxError::Other { what, errno };
     let pid = Pid::allocate(&place.pid_ns, &[]).map_err(other("process id"))?;
     let files = Arc::new(FdTable::new());

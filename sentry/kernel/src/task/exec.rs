@@ -12,7 +12,7 @@ use syscall_tables::abi::{RLIMIT_STACK, Signal};
 use super::exec_creds::ExecCreds;
 use super::{Creds, ExitStatus, Task, Work, exit, ptrace};
 use crate::ctx::Ctx;
-use crate::loader::{Arguments, Identity, Image, LoadError, Loaded, OpenExec, Settings};
+use crate::loader::{Arguments, Identity, Image, LoadError, Loaded, OpenExec, Planned, Settings};
 use crate::mm::Aslr;
 use crate::signal::{AltStack, SigHand};
 use crate::sync::Events;
@@ -42,32 +42,39 @@ pub(crate) struct Program {
     pub creds: ExecCreds,
 }
 
-/// Loads a program for a task with `creds`, `stack_limit` and `personality`.
-pub(crate) async fn load(
+/// Who executes a program, and how.
+pub(crate) struct Caller<'a> {
+    pub creds: &'a Creds,
+    /// `RLIMIT_STACK` in bytes.
+    pub stack_limit: u64,
+    pub personality: u32,
+    pub by: ReachedBy,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(Errno) -> LoadError {
+    move |errno| LoadError {
+        errno,
+        what: what.to_owned(),
+    }
+}
+
+/// Plans the address space of a program.
+fn plan(
     kernel: &crate::kernel::Kernel,
     open_exec: &OpenExec<'_>,
     file: Arc<File>,
     arguments: Arguments,
-    creds: &Creds,
-    stack_limit: u64,
-    personality: u32,
-    by: ReachedBy,
-) -> Result<Program, LoadError> {
-    let failed = |what: &'static str| {
-        move |errno| LoadError {
-            errno,
-            what: what.to_owned(),
-        }
-    };
+    caller: &Caller<'_>,
+) -> Result<(Planned, ExecCreds), LoadError> {
     let guest = kernel.platform.guest_range();
-    let image = Image::open(open_exec, file, arguments, stack_limit, &guest)?;
-    if image.is_script && by == ReachedBy::ClosingFd {
+    let image = Image::open(open_exec, file, arguments, caller.stack_limit, &guest)?;
+    if image.is_script && caller.by == ReachedBy::ClosingFd {
         return Err(failed("script behind a descriptor that closes")(
             Errno::ENOENT,
         ));
     }
     let file = image.file.clone();
-    let creds = ExecCreds::new(creds, &file).map_err(failed("attributes of the program"))?;
+    let creds = ExecCreds::new(caller.creds, &file).map_err(failed("attributes of the program"))?;
     let new = &creds.creds;
     let identity = Identity {
         uid: new.uid,
@@ -77,33 +84,66 @@ pub(crate) async fn load(
         secure: creds.secure,
     };
     let settings = Settings {
-        aslr: if personality & ADDR_NO_RANDOMIZE != 0 {
+        aslr: if caller.personality & ADDR_NO_RANDOMIZE != 0 {
             Aslr::Off
         } else {
             Aslr::Randomize
         },
-        stack_limit,
+        stack_limit: caller.stack_limit,
     };
-    let loaded = image
-        .load(kernel.platform.as_ref(), &identity, &settings)
-        .await?;
+    let planned = image.plan(kernel.platform.as_ref(), &identity, &settings)?;
+    Ok((planned, creds))
+}
+
+/// Loads a program into a fresh address space.
+pub(crate) async fn load(
+    kernel: &crate::kernel::Kernel,
+    open_exec: &OpenExec<'_>,
+    file: Arc<File>,
+    arguments: Arguments,
+    caller: &Caller<'_>,
+) -> Result<Program, LoadError> {
+    let (planned, creds) = plan(kernel, open_exec, file, arguments, caller)?;
+    let (loaded, thread) = start_afresh(kernel, planned).await?;
+    Ok(Program {
+        loaded,
+        thread,
+        creds,
+    })
+}
+
+async fn start_afresh(
+    kernel: &crate::kernel::Kernel,
+    planned: Planned,
+) -> Result<(Loaded, Box<dyn GuestThread>), LoadError> {
+    let loaded = planned.load(kernel.platform.as_ref()).await?;
     let mut thread = loaded
         .mm
         .space
         .new_thread()
         .await
         .map_err(failed("thread for the program"))?;
+    set_registers(thread.as_mut(), &loaded);
+    Ok((loaded, thread))
+}
+
+fn set_registers(thread: &mut dyn GuestThread, loaded: &Loaded) {
     let regs = thread.regs_mut();
     *regs = loaded.start_regs();
     regs.cs = USER_CS;
     regs.ss = USER_SS;
     regs.eflags = EFLAGS;
     regs.orig_rax = u64::MAX;
-    Ok(Program {
-        loaded,
-        thread,
-        creds,
-    })
+}
+
+/// Whether the program can go where the caller's is: nobody else has to do
+/// with that memory, or has ever run in its process, and the new program does
+/// not have more rights than what may have been left there: then the caller
+/// could have led it anywhere by its environment as well.
+fn can_replace(ctx: &Ctx<'_>, creds: &ExecCreds) -> bool {
+    // The task's own reference and the one asked for here.
+    let only_ours = Arc::strong_count(&ctx.task.mm()) == 2;
+    only_ours && creds.readable && !creds.gains && ctx.thread.can_replace_memory()
 }
 
 /// Runs `file` in place of the caller's program. After an error nothing has
@@ -116,30 +156,43 @@ pub async fn execve(
     by: ReachedBy,
 ) -> Result<(), Errno> {
     let task = ctx.task.clone();
-    let program = load(
-        ctx.kernel,
-        open_exec,
-        file,
-        arguments,
-        &task.creds(),
-        task.group.limit(RLIMIT_STACK),
-        task.personality.load(Ordering::Relaxed),
+    let caller = Caller {
+        creds: &task.creds(),
+        stack_limit: task.group.limit(RLIMIT_STACK),
+        personality: task.personality.load(Ordering::Relaxed),
         by,
-    )
-    .await?;
+    };
+    let (planned, creds) = plan(ctx.kernel, open_exec, file, arguments, &caller)?;
     let old_pid = task.pid();
-    become_only_thread(&task).await?;
-    exit::leave_memory(ctx).await;
-    let Program {
-        loaded,
-        thread,
-        creds,
-    } = program;
-    // The old thread must not be interrupted in place of the new one.
-    task.set_handle(thread.handle());
-    let old_thread = std::mem::replace(ctx.thread, thread);
-    drop(old_thread);
-    loaded.mm.set_dumpable(u8::from(!creds.secure));
+    let loaded = if can_replace(ctx, &creds) {
+        become_only_thread(&task).await?;
+        exit::leave_memory(ctx).await;
+        match planned.replace(ctx.thread.as_mut()).await {
+            Ok(loaded) => {
+                set_registers(ctx.thread.as_mut(), &loaded);
+                loaded
+            }
+            Err(error) => {
+                // There is nothing to return to.
+                task.group.begin_exit(ExitStatus::Signal {
+                    signal: Signal::SIGKILL,
+                    core: false,
+                });
+                return Err(error.errno);
+            }
+        }
+    } else {
+        let (loaded, thread) = start_afresh(ctx.kernel, planned).await?;
+        become_only_thread(&task).await?;
+        exit::leave_memory(ctx).await;
+        // The old thread must not be interrupted in place of the new one.
+        task.set_handle(thread.handle());
+        let old_thread = std::mem::replace(ctx.thread, thread);
+        drop(old_thread);
+        loaded
+    };
+    let dumpable = creds.readable && !creds.secure;
+    loaded.mm.set_dumpable(u8::from(dumpable));
     let old_mm = task.set_mm(loaded.mm.clone());
     drop(old_mm);
     reset(&task, &loaded.comm);

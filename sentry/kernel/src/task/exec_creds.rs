@@ -7,6 +7,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::SecureBits;
 
 use super::{CapSet, Creds};
+use crate::vfs::perm::{Access, check_path};
 use crate::vfs::{File, FileKind};
 
 const S_ISUID: u32 = 0o4000;
@@ -26,6 +27,10 @@ pub struct ExecCreds {
     pub creds: Creds,
     /// The program has more rights than its caller (`AT_SECURE`).
     pub secure: bool,
+    /// The caller may read the file, and so the program's memory.
+    pub readable: bool,
+    /// The program may do something that its caller might not.
+    pub gains: bool,
 }
 
 /// Capabilities a file gives (`security.capability`).
@@ -71,7 +76,14 @@ impl ExecCreds {
         let is_root = root == Some(new.uid) || root == Some(new.euid);
         let gained_caps = !is_root && file_caps.effective && !old.permitted.contains(new.permitted);
         let secure = new.euid != new.uid || new.egid != new.gid || gains_id || gained_caps;
-        Ok(Self { creds: new, secure })
+        let readable = check_path(&file.path, old, Access::READ).is_ok();
+        let gains = secure || !old.permitted.contains(new.permitted);
+        Ok(Self {
+            creds: new,
+            secure,
+            readable,
+            gains,
+        })
     }
 }
 

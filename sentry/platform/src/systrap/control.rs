@@ -98,10 +98,9 @@ struct Turn {
     seq: u32,
 }
 
-/// The stub's halves of what a [`Control`] shares with it, to be sent there.
+/// What a stub is sent of a [`Control`], with its contexts.
 pub(super) struct StubEnds {
     pub(super) socket: OwnedFd,
-    pub(super) contexts: OwnedFd,
     pub(super) command: OwnedFd,
 }
 
@@ -131,9 +130,6 @@ impl Control {
 
         let ends = StubEnds {
             socket: theirs,
-            contexts: contexts_fd
-                .try_clone()
-                .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(0)))?,
             command: command_fd,
         };
         let control = Self {

@@ -18,13 +18,17 @@ use crate::{MemAdvice, MemOp, Protection, Sharing};
 pub(super) const GUEST_START: u64 = 0x1_0000;
 const PAGE: u64 = 4096;
 
+/// The argument of `mmap` that is a descriptor.
+pub(super) const FD_ARG: usize = 4;
+
 /// Who makes the calls of one operation.
 pub(super) enum Plan<'a> {
     /// An app thread that has trapped, with one call.
     App(HostCall),
     Control {
-        calls: SmallVec<[HostCall; 3]>,
-        /// The descriptor that the first call receives.
+        calls: SmallVec<[HostCall; 2]>,
+        /// The descriptor that takes the place of argument [`FD_ARG`] of the
+        /// call once the stub has received it.
         fd: Option<BorrowedFd<'a>>,
     },
 }
@@ -71,14 +75,9 @@ pub(super) fn plan<'a>(op: &MemOp<'a>, memory: MemoryCalls) -> Result<Plan<'a>, 
                 Sharing::Shared => MAP_SHARED_FLAGS,
             };
             let protection = host_protection(*protection);
-            let received = l::FD_RECEIVED;
-            let args = [addr, len, protection, flags.into(), received, *offset];
+            let args = [addr, len, protection, flags.into(), u64::MAX, *offset];
             Plan::Control {
-                calls: smallvec![
-                    HostCall::receive_fds(),
-                    HostCall::new(libc::SYS_mmap, &args),
-                    HostCall::new(libc::SYS_close, &[received]).ignoring_errors(),
-                ],
+                calls: smallvec![HostCall::new(libc::SYS_mmap, &args)],
                 fd: Some(*fd),
             }
         }
@@ -118,7 +117,7 @@ fn remap(
     from: &Range<u64>,
     to: &Range<u64>,
     keep_source: bool,
-) -> Result<SmallVec<[HostCall; 3]>, Errno> {
+) -> Result<SmallVec<[HostCall; 2]>, Errno> {
     let (to_addr, to_len) = checked(to)?;
     // An empty source duplicates a shared mapping (mremap(2), old_size 0).
     let from_len = if from.start == from.end {

@@ -7,6 +7,7 @@
 //! | `../stub/` | the stub binary: boot, control loop, trap handlers (assembly) |
 //! | [`layout`] | the memory layout both sides agree on |
 //! | `zygote.rs` | starts the first stub, of which all others are copies |
+//! | `pool.rs` | what is made ahead of its use |
 //! | `stub.rs` | one stub process: fork, app threads, reaping |
 //! | `control.rs` | batches of host calls for the control thread |
 //! | `context.rs` | the hand-over with one app thread |
@@ -33,6 +34,7 @@ mod hub;
 #[path = "../stub/layout.rs"]
 mod layout;
 mod memop;
+mod pool;
 mod shared;
 mod space;
 mod stub;
@@ -47,16 +49,15 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
 use syscall_tables::Errno;
 
-use crate::executor::{HotSource, block_on};
+use crate::executor::HotSource;
 use crate::{AddressSpace, BoxFuture, Platform, VdsoImage};
 use hub::Hub;
 use layout as l;
 use shared::{Executable, SharedMap};
 use space::SystrapSpace;
-use stub::{Machine, Stub};
+use stub::Machine;
 use zygote::Zygote;
 
 pub use filter::MemoryCalls;
@@ -113,23 +114,7 @@ impl Default for Options {
 pub struct Systrap {
     machine: Arc<Machine>,
     zygote: Zygote,
-    pool: Arc<Pool>,
     vdso: Option<VdsoImage>,
-}
-
-/// Stubs that were forked ahead.
-struct Pool {
-    state: Mutex<PoolState>,
-    wanted: Condvar,
-    size: usize,
-}
-
-#[derive(Default)]
-struct PoolState {
-    ready: Vec<Arc<Stub>>,
-    /// Stubs were taken since the last refill failed or succeeded.
-    hungry: bool,
-    closed: bool,
 }
 
 /// How long an app thread spins before it sleeps, depending on what it has met.
@@ -180,26 +165,17 @@ impl Systrap {
         std::thread::Builder::new()
             .name("systrap-watch".to_owned())
             .spawn(move || Hub::watch(&weak_hub))?;
-        let machine = Machine::new(hub, vector, options.memory_calls)?;
+        let machine = Machine::new(hub, vector, &options)?;
         let zygote = zygote::start(&machine, global_fd.as_fd())?;
         vdso::fill_table(&global, zygote.vdso);
 
-        let pool = Arc::new(Pool {
-            state: Mutex::new(PoolState {
-                hungry: true,
-                ..PoolState::default()
-            }),
-            wanted: Condvar::new(),
-            size: options.pool_size,
-        });
-        let filler = (pool.clone(), zygote.stub.clone());
+        let filler = (machine.pool.clone(), zygote.stub.clone());
         std::thread::Builder::new()
             .name("systrap-pool".to_owned())
             .spawn(move || filler.0.fill(&filler.1))?;
         Ok(Arc::new(Self {
             machine,
             zygote,
-            pool,
             vdso: Some(vdso::image()?),
         }))
     }
@@ -210,15 +186,9 @@ impl Systrap {
     }
 
     async fn space(&self) -> Result<Arc<dyn AddressSpace>, Errno> {
-        let ready = {
-            let mut state = self.pool.state.lock();
-            state.hungry = true;
-            self.pool.wanted.notify_one();
-            state.ready.pop()
-        };
-        let stub = match ready {
+        let stub = match self.machine.pool.take_stub() {
             Some(stub) => stub,
-            None => fresh(&self.zygote.stub).await?,
+            None => pool::fresh(&self.zygote.stub).await?,
         };
         Ok(SystrapSpace::new(stub))
     }
@@ -226,43 +196,10 @@ impl Systrap {
 
 impl Drop for Systrap {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock();
-        state.closed = true;
-        state.ready.clear();
-        drop(state);
-        self.pool.wanted.notify_one();
+        self.machine.pool.close();
         self.zygote.stub.kill();
         self.machine.hub.close();
         self.machine.watchdog.close();
-    }
-}
-
-/// A fresh stub with its first app thread.
-async fn fresh(zygote: &Stub) -> Result<Arc<Stub>, Errno> {
-    let (stub, thread) = zygote.fork().await?;
-    stub.park(thread);
-    Ok(stub)
-}
-
-impl Pool {
-    fn fill(&self, zygote: &Stub) {
-        loop {
-            {
-                let mut state = self.state.lock();
-                while !(state.closed || state.hungry && state.ready.len() < self.size) {
-                    self.wanted.wait(&mut state);
-                }
-                if state.closed {
-                    return;
-                }
-            }
-            match block_on(fresh(zygote)) {
-                Ok(stub) => self.state.lock().ready.push(stub),
-                // Out of processes or memory: not again before the next order,
-                // which reports its own failure.
-                Err(_) => self.state.lock().hungry = false,
-            }
-        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! Guest address spaces: a stub process and what the control thread does in it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
 use syscall_tables::Errno;
 
 use super::control::{HostCall, MAX_CALLS};
 use super::layout as l;
-use super::memop::{self, Plan};
+use super::memop::{self, FD_ARG, Plan};
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
-use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp};
+use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemImage, MemOp};
 
 /// One guest address space.
 pub(super) struct SystrapSpace {
@@ -24,25 +24,82 @@ struct Batch<'a> {
     calls: Vec<HostCall>,
     /// For each call the index of its operation.
     owners: Vec<usize>,
-    /// In the order in which the calls receive them.
+    /// Descriptors that the first call receives, each once.
     fds: Vec<BorrowedFd<'a>>,
+    /// What the calls find in the transfer window.
+    window: Vec<u8>,
 }
 
 impl<'a> Batch<'a> {
-    /// Descriptors on their way at once: the host bounds the queue.
-    const MAX_FDS: usize = 8;
+    /// Descriptors in one message: their list has its place in the stub.
+    const MAX_FDS: usize = 32;
 
     fn is_full(&self) -> bool {
+        // A plan may add a descriptor and two calls; receiving and closing
+        // take two more.
         self.fds.len() >= Self::MAX_FDS || self.calls.len() + 4 > MAX_CALLS
     }
 
-    fn add(&mut self, owner: usize, plan: Plan<'a>) {
-        self.calls.extend_from_slice(plan.calls());
-        self.owners.resize(self.calls.len(), owner);
-        if let Plan::Control { fd, .. } = plan {
-            self.fds.extend(fd);
+    fn push(&mut self, owner: usize, call: HostCall) {
+        self.calls.push(call);
+        self.owners.push(owner);
+    }
+
+    /// Adds a planned operation to a batch that is not full.
+    fn add(&mut self, owner: usize, plan: &Plan<'a>) {
+        let number = match plan {
+            Plan::Control { fd: Some(fd), .. } => Some(self.descriptor(owner, *fd)),
+            _ => None,
+        };
+        for call in plan.calls() {
+            let mut call = *call;
+            if let (Some(number), Some(arg)) = (number, call.args.get_mut(FD_ARG)) {
+                *arg = number;
+            }
+            self.push(owner, call);
         }
     }
+
+    /// The number that a descriptor will have in the stub.
+    fn descriptor(&mut self, owner: usize, fd: BorrowedFd<'a>) -> u64 {
+        if self.fds.is_empty() {
+            self.push(owner, HostCall::receive_fds());
+        }
+        let known = self
+            .fds
+            .iter()
+            .position(|other| other.as_raw_fd() == fd.as_raw_fd());
+        let index = known.unwrap_or_else(|| {
+            self.fds.push(fd);
+            self.fds.len() - 1
+        });
+        l::FD_RECEIVED + u64::try_from(index).unwrap_or(0)
+    }
+
+    /// Adds a store of `bytes`, of which as many are taken as there is room
+    /// for; how many.
+    fn add_write(&mut self, owner: usize, addr: u64, bytes: &[u8]) -> usize {
+        let used = u64::try_from(self.window.len()).unwrap_or(l::TRANSFER_LEN);
+        let room = usize::try_from(l::TRANSFER_LEN.saturating_sub(used)).unwrap_or(0);
+        let part = bytes.get(..room).unwrap_or(bytes);
+        if part.is_empty() || self.is_full() {
+            return 0;
+        }
+        self.window.extend_from_slice(part);
+        let len = u64::try_from(part.len()).unwrap_or(0);
+        let args = [l::FD_CONTEXTS, addr, len, l::R_TRANSFER + used];
+        self.push(owner, HostCall::new(libc::SYS_pread64, &args));
+        part.len()
+    }
+}
+
+/// What an image is loaded onto.
+#[derive(Clone, Copy)]
+pub(super) enum Onto {
+    /// A stub without guest memory.
+    Nothing,
+    /// The memory of a program, which is unmapped.
+    OldImage,
 }
 
 /// Which way bytes go through the transfer window.
@@ -63,56 +120,98 @@ impl SystrapSpace {
     /// Operations by the control thread, as few batches as possible.
     pub(super) async fn apply_all(&self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
         let mut batch = Batch::default();
-        for (index, op) in ops.iter().enumerate() {
-            let plan = memop::plan(op, self.stub.machine.memory_calls);
-            let invalid = plan.as_ref().err().copied();
-            if invalid.is_some() || batch.is_full() {
-                self.run_batch(&mut batch).await?;
-            }
-            match (plan, invalid) {
-                (Ok(plan), _) => batch.add(index, plan),
-                (_, invalid) => {
-                    let errno = invalid.unwrap_or(Errno::EINVAL);
-                    return Err(MemError { index, errno });
+        self.add_ops(&mut batch, ops).await?;
+        self.run_batch(&mut batch).await
+    }
+
+    /// An image, usually in a single batch.
+    pub(super) async fn load_all(&self, image: MemImage<'_>, onto: Onto) -> Result<(), MemError> {
+        let mut batch = Batch::default();
+        if let Onto::OldImage = onto {
+            let all = [memop::GUEST_START, l::STUB_BASE - memop::GUEST_START];
+            batch.push(0, HostCall::new(libc::SYS_munmap, &all));
+        }
+        self.add_ops(&mut batch, image.ops).await?;
+        for (owner, (addr, bytes)) in (image.ops.len()..).zip(image.writes) {
+            let failed = MemError {
+                index: owner,
+                errno: Errno::EFAULT,
+            };
+            let (mut addr, mut bytes) = (*addr, *bytes);
+            while !bytes.is_empty() {
+                let taken = batch.add_write(owner, addr, bytes);
+                if taken == 0 {
+                    self.run_batch(&mut batch).await?;
+                    continue;
                 }
+                let len = u64::try_from(taken).map_err(|_| failed)?;
+                addr = addr.checked_add(len).ok_or(failed)?;
+                bytes = bytes.get(taken..).unwrap_or_default();
             }
         }
         self.run_batch(&mut batch).await
     }
 
+    async fn add_ops<'a>(
+        &self,
+        batch: &mut Batch<'a>,
+        ops: &'a [MemOp<'a>],
+    ) -> Result<(), MemError> {
+        for (index, op) in ops.iter().enumerate() {
+            let plan = memop::plan(op, self.stub.machine.memory_calls);
+            if plan.is_err() || batch.is_full() {
+                self.run_batch(batch).await?;
+            }
+            let plan = plan.map_err(|errno| MemError { index, errno })?;
+            batch.add(index, &plan);
+        }
+        Ok(())
+    }
+
     async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
-        let Batch { calls, owners, fds } = std::mem::take(batch);
+        let Batch {
+            mut calls,
+            owners,
+            fds,
+            window,
+        } = std::mem::take(batch);
         let Some(&first) = owners.first() else {
             return Ok(());
         };
         let failed = |index: usize, errno| MemError { index, errno };
         let gone = |dead| failed(first, no_process(dead));
         let control = self.stub.control.lock().await.map_err(gone)?;
-        for fd in &fds {
+        if !fds.is_empty() {
             self.stub
                 .control
-                .send_fds(&[fd.as_fd()])
+                .send_fds(&fds)
                 .map_err(|errno| failed(first, errno))?;
+            calls.push(HostCall::close_received());
+        }
+        if !window.is_empty() {
+            self.stub.contexts().write(l::R_TRANSFER, &window);
         }
         let results = control.run(&calls).await.map_err(gone)?;
         let failure = calls.iter().zip(&owners).zip(&results).find_map(
             |((call, owner), result)| match result {
                 Err(errno) if !call.ignore_error => Some(failed(*owner, *errno)),
+                // Memory that could be written in part only.
+                Ok(moved) if call.nr == libc::SYS_pread64 && call.args.get(2) != Some(moved) => {
+                    Some(failed(*owner, Errno::EFAULT))
+                }
                 _ => None,
             },
         );
         let Some(failure) = failure else {
             return Ok(());
         };
-        // It has stopped with a descriptor open and others on their way, at
-        // most all of them.
-        let rest: Vec<_> = std::iter::once(HostCall::close_received())
-            .chain(
-                fds.iter()
-                    .flat_map(|_| [HostCall::receive_fds(), HostCall::close_received()]),
-            )
-            .collect();
-        control.run(&rest).await.map_err(gone)?;
+        if !fds.is_empty() {
+            // It has stopped before it came to that.
+            control
+                .run(&[HostCall::close_received()])
+                .await
+                .map_err(gone)?;
+        }
         Err(failure)
     }
 
@@ -171,13 +270,17 @@ impl SystrapSpace {
 
 impl Drop for SystrapSpace {
     fn drop(&mut self) {
-        self.stub.kill();
+        self.stub.leave();
     }
 }
 
 impl AddressSpace for SystrapSpace {
     fn apply<'a>(&'a self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>> {
         Box::pin(self.apply_all(ops))
+    }
+
+    fn load<'a>(&'a self, image: MemImage<'a>) -> BoxFuture<'a, Result<(), MemError>> {
+        Box::pin(self.load_all(image, Onto::Nothing))
     }
 
     fn read<'a>(&'a self, addr: u64, dst: &'a mut [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {

@@ -9,16 +9,21 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use syscall_tables::Errno;
 
+use super::Options;
 use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
 use super::control::{Control, HostCall};
 use super::hub::{Bell, Dead, Hub};
 use super::layout as l;
+use super::pool::{Blank, Pool};
 use super::shared::{SharedMap, punch_hole};
 use super::sys;
 use super::watchdog::Watchdog;
 use super::xstate::VectorLayout;
 use crate::executor::host_poll::{Readiness, Watch};
 use crate::futex::{self, Scope};
+
+/// Slot of the app thread that a stub is born with.
+const FIRST_SLOT: u64 = 1;
 
 /// Threads that are kept for reuse in one stub.
 const MAX_PARKED: usize = 8;
@@ -31,6 +36,7 @@ pub(super) struct Machine {
     pub(super) initial_vector: Vec<u8>,
     pub(super) memory_calls: super::filter::MemoryCalls,
     pub(super) watchdog: Arc<Watchdog>,
+    pub(super) pool: Arc<Pool>,
     reaper: Arc<Reaper>,
 }
 
@@ -38,14 +44,15 @@ impl Machine {
     pub(super) fn new(
         hub: Arc<Hub>,
         vector: VectorLayout,
-        memory_calls: super::filter::MemoryCalls,
+        options: &Options,
     ) -> Result<Arc<Self>, Errno> {
         Ok(Arc::new(Self {
             hub,
             initial_vector: vector.initial(),
             vector,
-            memory_calls,
+            memory_calls: options.memory_calls,
             watchdog: Watchdog::start()?,
+            pool: Pool::new(options.pool_size),
             reaper: Arc::default(),
         }))
     }
@@ -55,32 +62,57 @@ impl Machine {
 #[derive(Default)]
 struct Reaper {
     next_id: AtomicU64,
-    watches: Mutex<HashMap<u64, Watch>>,
+    children: Mutex<HashMap<u64, Child>>,
+}
+
+struct Child {
+    _watch: Watch,
+    /// What is left of it, to be taken apart behind it.
+    stub: Option<Arc<Stub>>,
 }
 
 impl Reaper {
-    /// Reaps the process when it ends, and tells those who wait for it.
+    /// Reaps the process when it ends, and tells those who wait for it. Answers
+    /// with what [`Self::leave`] takes.
     fn watch(
         self: &Arc<Self>,
         pidfd: &Arc<OwnedFd>,
         hub: &Arc<Hub>,
         bell: &Arc<Bell>,
-    ) -> Result<(), Errno> {
+    ) -> Result<u64, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // Keeps itself alive until all are reaped.
         let (reaper, hub, bell) = (self.clone(), hub.clone(), bell.clone());
         let child = pidfd.clone();
         // Held until the watch is in the table, so that the callback finds it.
-        let mut watches = self.watches.lock();
-        let watch = Watch::new(pidfd.as_fd(), Readiness::READ, move |_| {
+        let mut children = self.children.lock();
+        let watch = Watch::shared(pidfd.clone(), Readiness::READ, move |_| {
             hub.bury(&bell);
             if sys::reap(child.as_fd()) {
-                let watch = reaper.watches.lock().remove(&id);
-                drop(watch);
+                let child = reaper.children.lock().remove(&id);
+                drop(child);
             }
         })?;
-        watches.insert(id, watch);
-        Ok(())
+        children.insert(
+            id,
+            Child {
+                _watch: watch,
+                stub: None,
+            },
+        );
+        Ok(id)
+    }
+
+    /// Keeps a stub that was killed until it is reaped: unmapping what was
+    /// shared with it takes longer than its last user should have to wait.
+    fn leave(&self, id: u64, stub: Arc<Stub>) {
+        let mut children = self.children.lock();
+        let late = match children.get_mut(&id) {
+            Some(child) => child.stub.replace(stub),
+            None => Some(stub),
+        };
+        drop(children);
+        drop(late);
     }
 }
 
@@ -102,6 +134,8 @@ pub(super) struct Stub {
     pub(super) control: Control,
     pid: i32,
     pidfd: Arc<OwnedFd>,
+    /// Its place in the reaper's table.
+    child_id: u64,
     threads: Mutex<Threads>,
     pub(super) run_time: RunTime,
 }
@@ -152,21 +186,22 @@ impl Stub {
         first_slot: u64,
     ) -> Result<Arc<Self>, Errno> {
         let pidfd = Arc::new(sys::pidfd_open(pid)?);
-        let stub = Arc::new(Self {
+        let child_id = machine
+            .reaper
+            .watch(&pidfd, &machine.hub, &control.bell)
+            .inspect_err(|_| sys::pidfd_kill(pidfd.as_fd()))?;
+        Ok(Arc::new(Self {
             machine: machine.clone(),
             control,
             pid,
             pidfd,
+            child_id,
             threads: Mutex::new(Threads {
                 next_slot: first_slot,
                 ..Threads::default()
             }),
             run_time: RunTime::default(),
-        });
-        machine
-            .reaper
-            .watch(&stub.pidfd, &machine.hub, &stub.control.bell)?;
-        Ok(stub)
+        }))
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -192,6 +227,47 @@ impl Stub {
         }
     }
 
+    /// Ends the process, whose last user this is.
+    pub(super) fn leave(self: &Arc<Self>) {
+        self.kill();
+        self.machine.reaper.leave(self.child_id, self.clone());
+    }
+
+    /// Whether no app thread but the first was ever ordered: then there is
+    /// nobody else who could run guest code in this process, whatever the
+    /// guest says.
+    pub(super) fn has_single_thread(&self) -> bool {
+        self.threads.lock().next_slot <= FIRST_SLOT + 1
+    }
+
+    /// Forgets what the guest may have put into contexts, of which the first
+    /// alone is in use. Its words and its signal frames stay: the thread waits
+    /// on them. What most programs have touched is zeroed, the rest unmapped.
+    pub(super) fn scrub(&self) {
+        const PAGE: u64 = 0x1000;
+        // Of the thread that waits, and of an interrupt that comes late.
+        const FRAMES: u64 = 2 * 0x3000;
+        let first = FIRST_SLOT * l::SLOT_LEN;
+        let windows = first + l::C_STACK + l::C_STACK_LEN;
+        for (start, end) in [
+            (l::R_MESSAGE, PAGE),
+            (l::R_TRANSFER, l::R_TRANSFER + PAGE),
+            (first + l::C_SMALL_WINDOW, first + l::C_XSAVE_AREA + PAGE),
+        ] {
+            for offset in (start..end).step_by(8) {
+                self.contexts().store(offset, 0);
+            }
+        }
+        for (start, end) in [
+            (PAGE, l::R_TRANSFER),
+            (l::R_TRANSFER + PAGE, first),
+            (first + l::C_XSAVE_AREA + PAGE, windows - FRAMES),
+            (windows, l::CONTEXTS_LEN),
+        ] {
+            punch_hole(self.control.contexts_fd.as_fd(), start, end - start);
+        }
+    }
+
     /// CPU time of a thread that was to run for `own` ticks up to `now`.
     pub(super) fn cpu_time(&self, own: u64, now: u64) -> Duration {
         use nix::time::ClockId;
@@ -207,14 +283,16 @@ impl Stub {
     /// A copy of this process, with one app thread that waits for orders.
     pub(super) async fn fork(&self) -> Result<(Arc<Self>, ParkedThread), Errno> {
         let machine = &self.machine;
-        let (control, ends) = Control::new(&machine.hub)?;
-        let thread = ParkedThread {
-            slot: 1,
-            tid: 0,
-            generation: 1,
-            starting: true,
+        let blank = match machine.pool.take_blank() {
+            Some(blank) => blank,
+            None => Blank::new(&machine.hub)?,
         };
-        prepare_slot(&control.contexts, thread);
+        let Blank {
+            control,
+            ends,
+            watch,
+        } = blank;
+        let thread = FIRST_THREAD;
         let child = control.lock().await.map_err(no_process)?;
         child.set_signal_stack(stack_base(thread.slot), l::C_STACK_LEN);
         let dont_fork = libc::MADV_DONTFORK.cast_unsigned().into();
@@ -236,23 +314,11 @@ impl Stub {
         ];
         child.start(&first);
 
-        // Until its pid is known, the socket tells whether it lives.
-        let (hub, bell) = (machine.hub.clone(), control.bell.clone());
-        let _watch = Watch::new(
-            control.socket.as_fd(),
-            Readiness::READ_HANG_UP,
-            move |readiness| {
-                if readiness.intersects(Readiness::HANG_UP | Readiness::READ_HANG_UP) {
-                    hub.bury(&bell);
-                }
-            },
-        )?;
-
         {
             let parent = self.control.lock().await.map_err(no_process)?;
             self.control.send_fds(&[
                 ends.socket.as_fd(),
-                ends.contexts.as_fd(),
+                control.contexts_fd.as_fd(),
                 ends.command.as_fd(),
             ])?;
             drop(ends);
@@ -270,7 +336,8 @@ impl Stub {
         let results = child.results(first.len());
         drop(child);
         let (_, pid) = sys::receive(control.socket.as_fd(), &mut [0; 8])?;
-        let stub = Self::adopt(machine, control, pid, 2)?;
+        let stub = Self::adopt(machine, control, pid, FIRST_SLOT + 1)?;
+        drop(watch);
         for result in &results {
             (*result)?;
         }
@@ -403,6 +470,25 @@ fn stack_base(slot: u64) -> u64 {
 fn clone_thread(slot: u64) -> HostCall {
     let stack_top = stack_base(slot) + l::C_STACK_LEN;
     HostCall::new(libc::SYS_clone, &[l::CLONE_THREAD_FLAGS, stack_top])
+}
+
+/// The app thread that a stub is born with.
+const FIRST_THREAD: ParkedThread = ParkedThread {
+    slot: FIRST_SLOT,
+    tid: 0,
+    generation: 1,
+    starting: true,
+};
+
+/// Prepares the context of a stub's first thread.
+pub(super) fn prepare_first_slot(contexts: &SharedMap) {
+    prepare_slot(contexts, FIRST_THREAD);
+    // Its pages will be needed: the vector state that the sentry puts there,
+    // and the signal stack's end.
+    let base = FIRST_THREAD.slot * l::SLOT_LEN;
+    for offset in [l::C_XSAVE_AREA, l::C_STACK + l::C_STACK_LEN - 8] {
+        contexts.store(base + offset, 0);
+    }
 }
 
 fn prepare_slot(contexts: &SharedMap, thread: ParkedThread) {

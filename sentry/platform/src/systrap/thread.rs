@@ -13,10 +13,10 @@ use super::control::{HostCall, result};
 use super::hub::Dead;
 use super::layout as l;
 use super::memop::{self, Plan};
-use super::space::SystrapSpace;
+use super::space::{Onto, SystrapSpace};
 use crate::{
-    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemOp,
-    ThreadHandle, Trap,
+    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemImage,
+    MemOp, ThreadHandle, Trap,
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -125,17 +125,10 @@ fn to_usize(len: u64) -> usize {
 impl SystrapThread {
     pub(super) fn new(space: Arc<SystrapSpace>, thread: ParkedThread) -> Result<Self, Errno> {
         let turn = Turn::new(space.stub.clone(), thread)?;
-        let regs = Regs {
-            orig_rax: NO_SYSCALL,
-            cs: USER_CS,
-            ss: USER_SS,
-            eflags: EFLAGS_FIXED,
-            ..Regs::default()
-        };
         let thread = Self {
             space,
             turn,
-            regs: Registers::new(regs),
+            regs: Registers::new(initial_regs()),
             unpublished: true,
             live: None,
             fs_base: 0,
@@ -598,6 +591,25 @@ impl SystrapThread {
         Ok(())
     }
 
+    /// Puts another program in the place of this one.
+    async fn replace(&mut self, image: MemImage<'_>) -> Result<(), MemError> {
+        let failed = |errno| MemError { index: 0, errno };
+        if !self.space.stub.has_single_thread() {
+            return Err(failed(Errno::EBUSY));
+        }
+        poll_fn(|cx| self.turn.poll_answer(cx))
+            .await
+            .map_err(|dead| failed(super::stub::no_process(dead)))?;
+        self.space.load_all(image, Onto::OldImage).await?;
+        // What the old program may have left here it can't change any more.
+        self.space.stub.scrub();
+        self.regs = Registers::new(initial_regs());
+        self.unpublished = true;
+        self.live = None;
+        self.put_vector_state(&self.space.stub.machine.initial_vector);
+        Ok(())
+    }
+
     /// A thread with this one's registers and vector state.
     fn twin(
         &self,
@@ -610,6 +622,16 @@ impl SystrapThread {
         twin.regs = Registers::new(self.registers().current);
         twin.put_vector_state(&area);
         Ok(Box::new(twin))
+    }
+}
+
+fn initial_regs() -> Regs {
+    Regs {
+        orig_rax: NO_SYSCALL,
+        cs: USER_CS,
+        ss: USER_SS,
+        eflags: EFLAGS_FIXED,
+        ..Regs::default()
     }
 }
 
@@ -785,6 +807,17 @@ impl GuestThread for SystrapThread {
 
     fn apply<'a>(&'a mut self, ops: &'a [MemOp<'a>]) -> BoxFuture<'a, Result<(), MemError>> {
         Box::pin(self.apply_all(ops))
+    }
+
+    fn can_replace_memory(&self) -> bool {
+        self.space.stub.has_single_thread()
+    }
+
+    fn replace_memory<'a>(
+        &'a mut self,
+        image: MemImage<'a>,
+    ) -> BoxFuture<'a, Result<(), MemError>> {
+        Box::pin(self.replace(image))
     }
 
     fn clone_thread(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {

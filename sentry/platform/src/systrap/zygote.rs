@@ -39,7 +39,7 @@ pub(super) fn start(machine: &Arc<Machine>, global: BorrowedFd<'_>) -> Result<Zy
         image.as_fd(),
         [
             ends.socket.as_fd(),
-            ends.contexts.as_fd(),
+            control.contexts_fd.as_fd(),
             ends.command.as_fd(),
             global,
         ],
