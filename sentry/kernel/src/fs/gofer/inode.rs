@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use gofer_proto::{NodeId, OpenFlags};
 use parking_lot::Mutex;
-use sentry_platform::host;
+use sentry_platform::host::{self, HostClock};
 use smallvec::SmallVec;
 use syscall_tables::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -100,9 +100,22 @@ pub struct GoferInode {
     pub(super) link: OnceLock<Vec<u8>>,
     /// When the gofer last said that the file's one name leads to it.
     pub(super) validated_ns: AtomicU64,
+    capability: Mutex<Option<Capability>>,
     /// Names are to be looked up one by one.
     pub(super) has_many_names: AtomicBool,
     pub(super) names: Mutex<HashMap<Box<[u8]>, NameEntry>>,
+}
+
+/// The attribute that each `execve` asks for.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// A change this recent may be followed by another of the same time.
+const CTIME_SETTLED_S: i64 = 2;
+
+/// [`CAPABILITY`] as it was while the file had this `ctime`.
+struct Capability {
+    ctime: (i64, u32),
+    value: Result<Vec<u8>, Errno>,
 }
 
 impl GoferInode {
@@ -126,6 +139,7 @@ impl GoferInode {
             mapped: AtomicBool::new(false),
             link: OnceLock::new(),
             validated_ns: AtomicU64::new(0),
+            capability: Mutex::default(),
             has_many_names: AtomicBool::new(false),
             names: Mutex::default(),
         })
@@ -256,6 +270,29 @@ impl GoferInode {
         if self.attr.read().at_ns != 0 {
             self.attr.update(|known| known.at_ns = 0);
         }
+    }
+
+    /// [`CAPABILITY`], without asking as long as the file has not changed.
+    fn capability_xattr(&self) -> Result<Vec<u8>, Errno> {
+        let ctime = self.host_attr()?.ctime;
+        let now = host::clock_gettime(HostClock::Realtime).as_secs();
+        let now = i64::try_from(now).unwrap_or(0);
+        let settled = now.saturating_sub(ctime.sec) > CTIME_SETTLED_S;
+        let ctime = (ctime.sec, ctime.nsec);
+        if let Some(known) = &*self.capability.lock()
+            && known.ctime == ctime
+        {
+            return known.value.clone();
+        }
+        let value = self.shared.connection.get_xattr(self.node()?, CAPABILITY);
+        let lasts = matches!(value, Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP));
+        if settled && lasts {
+            *self.capability.lock() = Some(Capability {
+                ctime,
+                value: value.clone(),
+            });
+        }
+        value
     }
 
     /// A write through a donated fd ended at `end`.
@@ -555,12 +592,16 @@ impl Inode for GoferInode {
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        if name == CAPABILITY {
+            return self.capability_xattr();
+        }
         self.shared.connection.get_xattr(self.node()?, name)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
         let connection = &self.shared.connection;
         connection.set_xattr(self.node()?, name, value, flags.bits())?;
+        *self.capability.lock() = None;
         self.invalidate();
         Ok(())
     }
@@ -576,6 +617,7 @@ impl Inode for GoferInode {
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
         self.shared.connection.remove_xattr(self.node()?, name)?;
+        *self.capability.lock() = None;
         self.invalidate();
         Ok(())
     }
