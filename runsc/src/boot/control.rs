@@ -13,6 +13,7 @@ use sentry_platform::executor::block_on;
 use syscall_tables::abi::Signal;
 
 use super::process;
+use crate::cgroup;
 use crate::control::{Handler, ProcessInfo, Reply, Request};
 
 /// How long the sentry waits at its end for replies to be picked up.
@@ -74,6 +75,14 @@ impl Commands {
                     self.bridges.lock().insert(pid, Arc::new(bridge));
                 }
                 Reply::Started { pid }
+            }
+            Request::Limits {
+                container,
+                resources,
+            } => {
+                let limits = cgroup::limits(Some(&resources));
+                sandbox.kernel().limits.set(&container, limits);
+                Reply::Done
             }
             Request::Pause => {
                 sandbox.pause();

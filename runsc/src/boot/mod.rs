@@ -34,6 +34,7 @@ use sentry_platform::ptrace::PtracePlatform;
 use sentry_platform::systrap::{self, Systrap};
 use sentry_platform::{Platform, executor};
 
+use crate::cgroup;
 use crate::cli::PlatformName;
 use crate::gofer_process::GoferLink;
 use crate::jail;
@@ -166,6 +167,9 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     seccomp::install(kind, network_kind)?;
 
     let kernel = sandbox.kernel();
+    kernel
+        .limits
+        .set(&plan.id, cgroup::limits(plan.host.resources.as_ref()));
     let root = mounts::build(kernel, plan, gofer)?;
     let stdio = std::mem::take(&mut fds.stdio);
     let (process, bridge) = process::config(kernel, &root, &plan.process, stdio)?;

@@ -28,6 +28,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use hierarchy::mounted;
+pub use settings::limits;
 pub use stats::Stats;
 
 /// How long killed processes may take to leave their cgroup.

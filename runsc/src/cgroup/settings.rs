@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use sentry_kernel::limits::Limits;
 
 use super::Version;
 
@@ -23,6 +24,9 @@ pub struct Setting {
 /// What the sandbox itself needs beside the guest's own tasks: threads of the
 /// sentry, the gofer, stubs kept ready.
 const OWN_TASKS: i64 = 96;
+
+/// The kernel's own when none is set.
+const DEFAULT_PERIOD_US: u64 = 100_000;
 
 /// Host tasks per guest task: a stub has a control thread beside each
 /// process's first thread.
@@ -126,6 +130,31 @@ pub fn of(resources: &LinuxResources, version: Version) -> Result<Vec<Setting>> 
         list.push(controller, file, value);
     }
     Ok(list.settings)
+}
+
+/// What the guest sees of its limits in its own cgroup files.
+pub fn limits(resources: Option<&LinuxResources>) -> Limits {
+    let positive = |value: Option<i64>| u64::try_from(value?).ok().filter(|value| *value > 0);
+    let memory = resources.and_then(|resources| resources.memory().as_ref());
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let pids = resources.and_then(|resources| resources.pids().as_ref());
+    let memory_bytes = positive(memory.and_then(LinuxMemory::limit));
+    let with_swap = positive(memory.and_then(LinuxMemory::swap));
+    let quota = positive(cpu.and_then(LinuxCpu::quota));
+    let period = cpu.and_then(LinuxCpu::period).filter(|period| *period > 0);
+    let shares = cpu.and_then(LinuxCpu::shares).filter(|shares| *shares > 0);
+    let cpus = cpu.and_then(|cpu| cpu.cpus().clone());
+    Limits {
+        // The host counts whole pages.
+        memory_bytes: memory_bytes.map(|bytes| bytes & !0xfff),
+        swap_bytes: with_swap
+            .zip(memory_bytes)
+            .map(|(both, memory)| both.saturating_sub(memory)),
+        cpu: quota.map(|quota| (quota, period.unwrap_or(DEFAULT_PERIOD_US))),
+        cpu_weight: shares.map(weight_of_shares),
+        cpus: cpus.filter(|cpus| !cpus.is_empty()),
+        tasks: positive(pids.map(|pids| pids.limit())),
+    }
 }
 
 /// -1 is "no limit" in both versions' own words.

@@ -10,6 +10,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::Global;
+use crate::control::Request;
 use crate::launch::Created;
 use crate::state::{Record, Status};
 
@@ -92,6 +93,13 @@ impl Update {
         let old = &created.record.plan.host.resources;
         let (applied, merged) = merge(old.as_ref(), change)?;
         cgroup.apply(&applied)?;
+        created.client().call(
+            &Request::Limits {
+                container: self.id.clone(),
+                resources: Box::new(merged.clone()),
+            },
+            &[],
+        )?;
         let mut record: Record = created.record.clone();
         record.plan.host.resources = Some(merged);
         created.save(&record)?;

@@ -9,6 +9,7 @@ mod client;
 mod server;
 mod wire;
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::ProcessPlan;
@@ -42,6 +43,11 @@ pub enum Request {
     Attend {
         container: String,
         pid: i32,
+    },
+    /// Tells what limits the container from now on.
+    Limits {
+        container: String,
+        resources: Box<LinuxResources>,
     },
     /// Stops all tasks until `Resume`.
     Pause,

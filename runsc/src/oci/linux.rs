@@ -218,10 +218,14 @@ pub fn devices(linux: &Linux) -> Result<Vec<DevicePlan>> {
     devices.collect()
 }
 
+/// The setting that engines give a container's domain name by.
+pub const DOMAINNAME: &str = "kernel.domainname";
+
 /// Settings for the sandbox itself.
 pub fn sysctl(linux: &Linux) -> BTreeMap<String, String> {
     let settings = linux.sysctl().iter().flatten();
     settings
+        .filter(|(key, _)| *key != DOMAINNAME)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
 }

@@ -99,7 +99,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
             overlay,
         },
         hostname: spec.hostname().clone().unwrap_or_default(),
-        domainname: spec.domainname().clone().unwrap_or_default(),
+        domainname: domainname(spec),
         mounts,
         masked_paths: masked.unwrap_or_default(),
         readonly_paths: readonly.unwrap_or_default(),
@@ -115,6 +115,15 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
             warnings,
         },
     })
+}
+
+/// The domain name, by its own field or as the setting of the kernel.
+fn domainname(spec: &Spec) -> String {
+    let linux = spec.linux().as_ref();
+    let sysctl = linux.and_then(|linux| linux.sysctl().as_ref());
+    let set = sysctl.and_then(|sysctl| sysctl.get(linux::DOMAINNAME));
+    let own = spec.domainname().as_ref().filter(|name| !name.is_empty());
+    own.or(set).cloned().unwrap_or_default()
 }
 
 /// Checks the `process` object (of `config.json` or of `exec --process`).

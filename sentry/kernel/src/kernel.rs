@@ -14,6 +14,7 @@ use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError,
 use syscall_tables::Errno;
 
 use crate::futex::FutexTable;
+use crate::limits::LimitTable;
 use crate::mm::MemoryManager;
 use crate::net::Net;
 use crate::sync::{Events, WaitQueue};
@@ -101,6 +102,8 @@ pub struct Kernel {
     pub initial_uts: Arc<UtsNamespace>,
     /// Counts by real uid.
     pub users: Users,
+    /// What limits each container.
+    pub limits: LimitTable,
     /// What tasks that have exited have for memory.
     pub(crate) dead_mm: Arc<MemoryManager>,
     next_namespace_id: AtomicU64,
@@ -136,6 +139,7 @@ impl Kernel {
             root_pid_ns: PidNamespace::new(0xEFFF_FFFC, None, user_ns.clone())?,
             initial_uts: UtsNamespace::new(0xEFFF_FFFE, user_ns, names),
             users: Users::default(),
+            limits: LimitTable::default(),
             dead_mm: Arc::new(MemoryManager::new(
                 Arc::new(DeadSpace),
                 0..0,

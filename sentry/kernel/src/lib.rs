@@ -28,6 +28,7 @@ pub mod fs;
 pub mod futex;
 pub mod ipc;
 pub mod kernel;
+pub mod limits;
 pub mod loader;
 pub mod mm;
 pub mod net;

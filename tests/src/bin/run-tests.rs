@@ -10,7 +10,7 @@ use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
-use tests::runner::{cli, guest, long, network, programs, security, unit};
+use tests::runner::{cli, engines, guest, long, network, programs, security, unit};
 
 fn main() -> ExitCode {
     match run() {
@@ -90,6 +90,11 @@ fn run() -> Result<bool, String> {
             }
             // A sandbox has more than one thread at work.
             pool::run_all(jobs, options.jobs.div_ceil(2).max(2));
+            // Engines have timeouts of their own: nothing else runs meanwhile.
+            if options.group("engines") && (platform == "systrap" || options.long) {
+                println!("== {platform}: engines");
+                pool::run_all(engines::jobs(&options, &tally, platform), 2);
+            }
         }
     }
     if options.long && options.group("long") {

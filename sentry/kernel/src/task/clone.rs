@@ -15,6 +15,7 @@ use super::{
 };
 use crate::ctx::{Ctx, SysResult};
 use crate::ipc::IpcNamespace;
+use crate::limits;
 use crate::mm::MemoryManager;
 use crate::signal::{AltStack, SigHand, TaskSignals};
 use crate::sync::Events;
@@ -95,6 +96,7 @@ pub async fn clone_task(ctx: &mut Ctx<'_>, request: CloneRequest) -> SysResult {
     }
     let parts = Parts::new(ctx, &request)?;
     check_process_limit(ctx.task, &parts.creds)?;
+    limits::check_tasks(ctx.kernel, ctx.task)?;
     let (mm, mut thread) = child_thread(ctx, &request).await?;
     set_registers(thread.regs_mut(), &request);
     let pid = Pid::allocate(&parts.namespaces.pid_for_children, &request.set_tid)?;

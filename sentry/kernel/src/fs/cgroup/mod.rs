@@ -9,6 +9,7 @@ use syscall_tables::Errno;
 
 use super::kernfs::{Builder, Instance, KernFs, Knob, Viewer};
 use crate::kernel::Kernel;
+use crate::limits::Limits;
 use crate::task::Task;
 use crate::vfs::{FileSystem, MountRequest};
 
@@ -25,7 +26,7 @@ pub fn new(kernel: &Arc<Kernel>) -> Arc<KernFs> {
     let instance = Instance::new(kernel);
     let mut root = Builder::root(&instance);
     core_files(&mut root);
-    memory_files(&mut root, kernel);
+    memory_files(&mut root);
     cpu_files(&mut root, kernel);
     pids_files(&mut root);
     root.text("io.stat", "");
@@ -92,24 +93,31 @@ fn core_files(dir: &mut Builder) {
     dir.file("cgroup.threads", 0o644, knob);
 }
 
-/// The memory limit, if the sandbox has less than its host.
-fn memory_limit(kernel: &Kernel) -> String {
-    let host = kernel.host.memory().total;
-    if kernel.memory_bytes < host {
-        kernel.memory_bytes.to_string()
-    } else {
-        "max".to_owned()
+/// What limits the viewer's container.
+fn limits(viewer: &Viewer) -> Limits {
+    match &viewer.task {
+        Some(task) => viewer.kernel.limits.of(&task.group.container),
+        None => Limits::default(),
     }
 }
 
-fn memory_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
-    dir.text("memory.max", format!("{}\n", memory_limit(kernel)));
+/// A file with a number from the limits, or `max`.
+fn limit(dir: &mut Builder, name: &str, number: fn(Limits) -> Option<u64>) {
+    dir.file(name, 0o444, move |viewer: &Viewer| {
+        let number = number(limits(viewer));
+        let text = number.map_or_else(|| "max".to_owned(), |number| number.to_string());
+        Ok(format!("{text}\n").into_bytes())
+    });
+}
+
+fn memory_files(dir: &mut Builder) {
+    limit(dir, "memory.max", |limits| limits.memory_bytes);
     dir.text("memory.high", "max\n");
     dir.text("memory.low", "0\n");
     dir.text("memory.min", "0\n");
     dir.text("memory.oom.group", "0\n");
     dir.text("memory.swap.current", "0\n");
-    dir.text("memory.swap.max", "0\n");
+    limit(dir, "memory.swap.max", |limits| limits.swap_bytes);
     dir.text("memory.swap.high", "max\n");
     dir.text("memory.swap.events", "high 0\nmax 0\nfail 0\n");
     dir.text(
@@ -160,9 +168,18 @@ fn memory_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
 }
 
 fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
-    dir.text("cpu.max", "max 100000\n");
+    dir.file("cpu.max", 0o444, |viewer: &Viewer| {
+        let text = match limits(viewer).cpu {
+            Some((quota, period)) => format!("{quota} {period}\n"),
+            None => "max 100000\n".to_owned(),
+        };
+        Ok(text.into_bytes())
+    });
     dir.text("cpu.max.burst", "0\n");
-    dir.text("cpu.weight", "100\n");
+    dir.file("cpu.weight", 0o444, |viewer: &Viewer| {
+        let weight = limits(viewer).cpu_weight.unwrap_or(100);
+        Ok(format!("{weight}\n").into_bytes())
+    });
     dir.text("cpu.weight.nice", "0\n");
     dir.text("cpu.idle", "0\n");
     dir.file("cpu.stat", 0o444, |viewer: &Viewer| {
@@ -185,14 +202,21 @@ fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
     } else {
         format!("0-{last}\n")
     };
-    dir.text("cpuset.cpus", "\n");
-    dir.text("cpuset.cpus.effective", all);
+    dir.file("cpuset.cpus", 0o444, |viewer: &Viewer| {
+        let cpus = limits(viewer).cpus.unwrap_or_default();
+        Ok(format!("{cpus}\n").into_bytes())
+    });
+    dir.file("cpuset.cpus.effective", 0o444, move |viewer: &Viewer| {
+        let own = limits(viewer).cpus;
+        let text = own.map_or_else(|| all.clone(), |cpus| format!("{cpus}\n"));
+        Ok(text.into_bytes())
+    });
     dir.text("cpuset.mems", "\n");
     dir.text("cpuset.mems.effective", "0\n");
 }
 
 fn pids_files(dir: &mut Builder) {
-    dir.text("pids.max", "max\n");
+    limit(dir, "pids.max", |limits| limits.tasks);
     dir.text("pids.events", "max 0\n");
     dir.file("pids.current", 0o444, |viewer: &Viewer| {
         Ok(format!("{}\n", tasks(viewer).len()).into_bytes())

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::RwLock;
 use sentry_platform::host::random;
 use syscall_tables::Errno;
 
@@ -33,6 +34,31 @@ impl Source for Constant {
 
 fn constant(dir: &mut Builder, name: &str, value: impl std::fmt::Display) {
     dir.file(name, 0o644, Constant(format!("{value}\n").into_bytes()));
+}
+
+/// A setting of the network, which acts on the host where it acts at all.
+/// Whoever makes the sandbox sets it there and tells it here; guests can't.
+struct OfNetwork(RwLock<Vec<u8>>);
+
+impl Source for OfNetwork {
+    fn text(&self, _viewer: &Viewer) -> Result<Vec<u8>, Errno> {
+        Ok(self.0.read().clone())
+    }
+
+    fn write(&self, viewer: &Viewer, data: &[u8], _offset: u64) -> Result<(), Errno> {
+        if viewer.task.is_some() {
+            return Err(Errno::EPERM);
+        }
+        let mut value = data.trim_ascii().to_vec();
+        value.push(b'\n');
+        *self.0.write() = value;
+        Ok(())
+    }
+}
+
+fn of_network(dir: &mut Builder, name: &str, value: impl std::fmt::Display) {
+    let value = RwLock::new(format!("{value}\n").into_bytes());
+    dir.file(name, 0o644, OfNetwork(value));
 }
 
 /// A value that nobody can set in Linux either.
@@ -295,83 +321,83 @@ fn file_nr(viewer: &Viewer) -> Result<Vec<u8>, Errno> {
 
 fn net_dir(dir: &mut Builder) {
     dir.dir("core", |dir| {
-        constant(dir, "somaxconn", 4096);
-        constant(dir, "rmem_default", 212_992);
-        constant(dir, "rmem_max", 212_992);
-        constant(dir, "wmem_default", 212_992);
-        constant(dir, "wmem_max", 212_992);
-        constant(dir, "optmem_max", 131_072);
-        constant(dir, "netdev_max_backlog", 1000);
-        constant(dir, "default_qdisc", "pfifo_fast");
-        constant(dir, "busy_poll", 0);
-        constant(dir, "busy_read", 0);
+        of_network(dir, "somaxconn", 4096);
+        of_network(dir, "rmem_default", 212_992);
+        of_network(dir, "rmem_max", 212_992);
+        of_network(dir, "wmem_default", 212_992);
+        of_network(dir, "wmem_max", 212_992);
+        of_network(dir, "optmem_max", 131_072);
+        of_network(dir, "netdev_max_backlog", 1000);
+        of_network(dir, "default_qdisc", "pfifo_fast");
+        of_network(dir, "busy_poll", 0);
+        of_network(dir, "busy_read", 0);
     });
-    dir.dir("unix", |dir| constant(dir, "max_dgram_qlen", 512));
+    dir.dir("unix", |dir| of_network(dir, "max_dgram_qlen", 512));
     dir.dir("ipv4", |dir| {
-        constant(dir, "ip_forward", 0);
-        constant(dir, "ip_default_ttl", 64);
-        constant(dir, "ip_local_port_range", "32768\t60999");
-        constant(dir, "ip_local_reserved_ports", "");
-        constant(dir, "ip_unprivileged_port_start", 1024);
-        constant(dir, "ip_nonlocal_bind", 0);
-        constant(dir, "ping_group_range", "1\t0");
-        constant(dir, "icmp_echo_ignore_all", 0);
-        constant(dir, "tcp_rmem", "4096\t131072\t6291456");
-        constant(dir, "tcp_wmem", "4096\t16384\t4194304");
-        constant(dir, "tcp_mem", "188319\t251093\t376638");
-        constant(dir, "udp_mem", "376641\t502188\t753282");
-        constant(dir, "udp_rmem_min", 4096);
-        constant(dir, "udp_wmem_min", 4096);
-        constant(dir, "tcp_available_congestion_control", "reno");
-        constant(dir, "tcp_allowed_congestion_control", "reno");
-        constant(dir, "tcp_congestion_control", "reno");
-        constant(dir, "tcp_fastopen", 0);
-        constant(dir, "tcp_fin_timeout", 60);
-        constant(dir, "tcp_keepalive_intvl", 75);
-        constant(dir, "tcp_keepalive_probes", 9);
-        constant(dir, "tcp_keepalive_time", 7200);
-        constant(dir, "tcp_max_syn_backlog", 1024);
-        constant(dir, "tcp_max_tw_buckets", 65_536);
-        constant(dir, "tcp_no_metrics_save", 0);
-        constant(dir, "tcp_retries1", 3);
-        constant(dir, "tcp_retries2", 15);
-        constant(dir, "tcp_rfc1337", 0);
-        constant(dir, "tcp_sack", 1);
-        constant(dir, "tcp_slow_start_after_idle", 1);
-        constant(dir, "tcp_syn_retries", 6);
-        constant(dir, "tcp_synack_retries", 5);
-        constant(dir, "tcp_syncookies", 0);
-        constant(dir, "tcp_timestamps", 1);
-        constant(dir, "tcp_tw_reuse", 2);
-        constant(dir, "tcp_window_scaling", 1);
-        constant(dir, "tcp_abort_on_overflow", 0);
+        of_network(dir, "ip_forward", 0);
+        of_network(dir, "ip_default_ttl", 64);
+        of_network(dir, "ip_local_port_range", "32768\t60999");
+        of_network(dir, "ip_local_reserved_ports", "");
+        of_network(dir, "ip_unprivileged_port_start", 1024);
+        of_network(dir, "ip_nonlocal_bind", 0);
+        of_network(dir, "ping_group_range", "1\t0");
+        of_network(dir, "icmp_echo_ignore_all", 0);
+        of_network(dir, "tcp_rmem", "4096\t131072\t6291456");
+        of_network(dir, "tcp_wmem", "4096\t16384\t4194304");
+        of_network(dir, "tcp_mem", "188319\t251093\t376638");
+        of_network(dir, "udp_mem", "376641\t502188\t753282");
+        of_network(dir, "udp_rmem_min", 4096);
+        of_network(dir, "udp_wmem_min", 4096);
+        of_network(dir, "tcp_available_congestion_control", "reno");
+        of_network(dir, "tcp_allowed_congestion_control", "reno");
+        of_network(dir, "tcp_congestion_control", "reno");
+        of_network(dir, "tcp_fastopen", 0);
+        of_network(dir, "tcp_fin_timeout", 60);
+        of_network(dir, "tcp_keepalive_intvl", 75);
+        of_network(dir, "tcp_keepalive_probes", 9);
+        of_network(dir, "tcp_keepalive_time", 7200);
+        of_network(dir, "tcp_max_syn_backlog", 1024);
+        of_network(dir, "tcp_max_tw_buckets", 65_536);
+        of_network(dir, "tcp_no_metrics_save", 0);
+        of_network(dir, "tcp_retries1", 3);
+        of_network(dir, "tcp_retries2", 15);
+        of_network(dir, "tcp_rfc1337", 0);
+        of_network(dir, "tcp_sack", 1);
+        of_network(dir, "tcp_slow_start_after_idle", 1);
+        of_network(dir, "tcp_syn_retries", 6);
+        of_network(dir, "tcp_synack_retries", 5);
+        of_network(dir, "tcp_syncookies", 0);
+        of_network(dir, "tcp_timestamps", 1);
+        of_network(dir, "tcp_tw_reuse", 2);
+        of_network(dir, "tcp_window_scaling", 1);
+        of_network(dir, "tcp_abort_on_overflow", 0);
         dir.dir("conf", |dir| {
             for name in ["all", "default", "lo"] {
                 dir.dir(name, |dir| {
-                    constant(dir, "forwarding", 0);
-                    constant(dir, "rp_filter", 0);
-                    constant(dir, "accept_redirects", 1);
-                    constant(dir, "send_redirects", 1);
-                    constant(dir, "accept_local", 0);
-                    constant(dir, "route_localnet", 0);
-                    constant(dir, "arp_ignore", 0);
-                    constant(dir, "arp_announce", 0);
+                    of_network(dir, "forwarding", 0);
+                    of_network(dir, "rp_filter", 0);
+                    of_network(dir, "accept_redirects", 1);
+                    of_network(dir, "send_redirects", 1);
+                    of_network(dir, "accept_local", 0);
+                    of_network(dir, "route_localnet", 0);
+                    of_network(dir, "arp_ignore", 0);
+                    of_network(dir, "arp_announce", 0);
                 });
             }
         });
         dir.dir("neigh", |_| {});
     });
     dir.dir("ipv6", |dir| {
-        constant(dir, "bindv6only", 0);
-        constant(dir, "ip_nonlocal_bind", 0);
+        of_network(dir, "bindv6only", 0);
+        of_network(dir, "ip_nonlocal_bind", 0);
         dir.dir("conf", |dir| {
             for name in ["all", "default", "lo"] {
                 dir.dir(name, |dir| {
-                    constant(dir, "disable_ipv6", 0);
-                    constant(dir, "forwarding", 0);
-                    constant(dir, "accept_ra", 1);
-                    constant(dir, "hop_limit", 64);
-                    constant(dir, "mtu", 65_536);
+                    of_network(dir, "disable_ipv6", 0);
+                    of_network(dir, "forwarding", 0);
+                    of_network(dir, "accept_ra", 1);
+                    of_network(dir, "hop_limit", 64);
+                    of_network(dir, "mtu", 65_536);
                 });
             }
         });
