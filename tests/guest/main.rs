@@ -9,6 +9,7 @@
 mod util;
 mod creds;
 mod driver;
+mod edges;
 mod exec;
 mod futex;
 mod helpers;
@@ -39,6 +40,7 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("open", open::CASES),
     ("io", io::CASES),
     ("meta", meta::CASES),
+    ("edges", edges::CASES),
     ("locks", locks::CASES),
     ("pipes", pipes::CASES),
     ("time", time::CASES),

@@ -30,7 +30,7 @@ impl FileSystem for AnonFs {
         Arc::new(AnonInode {
             kind: FileKind::Directory,
             ino: 1,
-            state: RwLock::new(State::new(0o500, Uid::ROOT, Gid::ROOT)),
+            attributes: RwLock::new(Attributes::new(0o500, Uid::ROOT, Gid::ROOT)),
         })
     }
 
@@ -51,17 +51,19 @@ impl FileSystem for AnonFs {
 /// Below the first number that [`Vfs::next_dev`] gives.
 const DEV: u64 = make_dev(0, 15);
 
-struct State {
-    perm: u32,
-    uid: Uid,
-    gid: Gid,
-    atime: Timestamp,
-    mtime: Timestamp,
-    ctime: Timestamp,
+/// What `fchmod`, `fchown` and `utimensat` change of an inode without a name.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    pub perm: u32,
+    pub uid: Uid,
+    pub gid: Gid,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
 }
 
-impl State {
-    fn new(perm: u32, uid: Uid, gid: Gid) -> Self {
+impl Attributes {
+    pub fn new(perm: u32, uid: Uid, gid: Gid) -> Self {
         let now = Timestamp::now();
         Self {
             perm,
@@ -72,13 +74,53 @@ impl State {
             ctime: now,
         }
     }
+
+    /// Carries changes out; such an inode has no size.
+    pub fn change(&mut self, changes: &SetAttr) -> Result<(), Errno> {
+        if changes.size_bytes.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let now = Timestamp::now();
+        let time = |set| match set {
+            SetTime::Now => now,
+            SetTime::To(time) => time,
+        };
+        self.perm = changes.perm.unwrap_or(self.perm);
+        self.uid = changes.uid.unwrap_or(self.uid);
+        self.gid = changes.gid.unwrap_or(self.gid);
+        self.atime = changes.atime.map_or(self.atime, time);
+        self.mtime = changes.mtime.map_or(self.mtime, time);
+        self.ctime = now;
+        Ok(())
+    }
+
+    /// All attributes of an empty object of this kind.
+    pub fn attr(&self, kind: FileKind, dev: u64, ino: u64) -> Attr {
+        Attr {
+            kind,
+            perm: self.perm,
+            dev,
+            ino,
+            nlink: 1,
+            uid: self.uid,
+            gid: self.gid,
+            size_bytes: 0,
+            blocks: 0,
+            block_size: 4096,
+            rdev: 0,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            btime: None,
+        }
+    }
 }
 
 /// An inode without a name; it has attributes and nothing else.
 pub struct AnonInode {
     kind: FileKind,
     ino: u64,
-    state: RwLock<State>,
+    attributes: RwLock<Attributes>,
 }
 
 impl AnonInode {
@@ -87,7 +129,7 @@ impl AnonInode {
         Arc::new(Self {
             kind,
             ino: vfs.next_id(),
-            state: RwLock::new(State::new(perm, creds.fsuid, creds.fsgid)),
+            attributes: RwLock::new(Attributes::new(perm, creds.fsuid, creds.fsgid)),
         })
     }
 }
@@ -98,43 +140,11 @@ impl Inode for AnonInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let state = self.state.read();
-        Ok(Attr {
-            kind: self.kind,
-            perm: state.perm,
-            dev: DEV,
-            ino: self.ino,
-            nlink: 1,
-            uid: state.uid,
-            gid: state.gid,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: state.atime,
-            mtime: state.mtime,
-            ctime: state.ctime,
-            btime: None,
-        })
+        Ok(self.attributes.read().attr(self.kind, DEV, self.ino))
     }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
-        if changes.size_bytes.is_some() {
-            return Err(Errno::EINVAL);
-        }
-        let now = Timestamp::now();
-        let time = |set| match set {
-            SetTime::Now => now,
-            SetTime::To(time) => time,
-        };
-        let mut state = self.state.write();
-        state.perm = changes.perm.unwrap_or(state.perm);
-        state.uid = changes.uid.unwrap_or(state.uid);
-        state.gid = changes.gid.unwrap_or(state.gid);
-        state.atime = changes.atime.map_or(state.atime, time);
-        state.mtime = changes.mtime.map_or(state.mtime, time);
-        state.ctime = now;
-        Ok(())
+        self.attributes.write().change(changes)
     }
 
     fn open(self: Arc<Self>, _request: &OpenRequest) -> Result<Arc<dyn FileOps>, Errno> {

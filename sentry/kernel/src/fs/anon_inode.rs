@@ -16,13 +16,13 @@ struct AnonInode;
 
 impl Inode for AnonInode {
     fn kind(&self) -> FileKind {
-        FileKind::Regular
+        FileKind::Anonymous
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
         let time = Timestamp::default();
         Ok(Attr {
-            kind: FileKind::Regular,
+            kind: FileKind::Anonymous,
             perm: 0o600,
             dev: ANON_DEV,
             ino: 1,
@@ -41,7 +41,7 @@ impl Inode for AnonInode {
     }
 
     fn set_attr(&self, _changes: &SetAttr) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn open(self: Arc<Self>, _request: &OpenRequest) -> Result<Arc<dyn FileOps>, Errno> {
@@ -51,6 +51,16 @@ impl Inode for AnonInode {
 
 /// Opens `ops` as `anon_inode:KIND`, readable and writable.
 pub fn open(ops: Arc<dyn FileOps>, kind: &str, status: StatusFlags) -> Arc<File> {
+    open_with(ops, kind, OpenMode::READ | OpenMode::WRITE, status)
+}
+
+/// Opens `ops` as `anon_inode:KIND`.
+pub fn open_with(
+    ops: Arc<dyn FileOps>,
+    kind: &str,
+    mode: OpenMode,
+    status: StatusFlags,
+) -> Arc<File> {
     let path = VfsPath::anonymous(Arc::new(AnonInode), format!("anon_inode:{kind}"));
-    File::new(ops, path, OpenMode::READ | OpenMode::WRITE, status)
+    File::new(ops, path, mode, status)
 }

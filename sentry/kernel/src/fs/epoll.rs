@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 use syscall_tables::abi::EpollEvent;
 use syscall_tables::abi::PollEvents;
 
+use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, Observer, Subscription, WaitQueue};
 use crate::vfs::{Fd, File, FileOps};
 
@@ -321,6 +323,22 @@ fn ready_events(file: &File, events: PollEvents) -> PollEvents {
 }
 
 impl FileOps for Epoll {
+    /// Its own requests (`EPIOCSPARAMS`) are not known here; others never
+    /// were.
+    fn ioctl<'a>(
+        &'a self,
+        _ctx: &'a mut Ctx<'_>,
+        _file: &'a File,
+        _command: u32,
+        _arg: u64,
+    ) -> BoxFuture<'a, SysResult> {
+        Box::pin(async { Err(Errno::EINVAL) })
+    }
+
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, _buf: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
     }

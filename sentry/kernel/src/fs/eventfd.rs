@@ -44,6 +44,10 @@ impl EventFile {
 }
 
 impl FileOps for EventFile {
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         let Some(out) = buf.first_chunk_mut::<8>() else {
             return Err(Errno::EINVAL);
@@ -64,10 +68,8 @@ impl FileOps for EventFile {
     }
 
     fn write(&self, _file: &File, buf: &[u8]) -> Result<usize, Errno> {
-        let Some(value) = buf.first_chunk::<8>() else {
-            return Err(Errno::EINVAL);
-        };
-        let value = u64::from_ne_bytes(*value);
+        let value = buf.try_into().map_err(|_| Errno::EINVAL)?;
+        let value = u64::from_ne_bytes(value);
         if value == u64::MAX {
             return Err(Errno::EINVAL);
         }
@@ -85,10 +87,10 @@ impl FileOps for EventFile {
         let count = *self.count.lock();
         let mut events = Events::empty();
         if count > 0 {
-            events |= Events::READABLE;
+            events |= Events::IN;
         }
         if count < MAX {
-            events |= Events::WRITABLE;
+            events |= Events::OUT;
         }
         events
     }

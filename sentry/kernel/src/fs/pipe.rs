@@ -11,12 +11,12 @@ use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
 use crate::ctx::{Ctx, SysResult};
+use crate::fs::anon::Attributes;
 use crate::sync::{Events, WaitQueue};
-use crate::task::{Creds, Gid, Uid};
+use crate::task::Creds;
 use crate::user::UserPtr;
 use crate::vfs::{
-    Attr, File, FileKind, FileOps, Inode, OpenMode, OpenRequest, SetAttr, StatusFlags, Timestamp,
-    VfsPath,
+    Attr, File, FileKind, FileOps, Inode, OpenMode, OpenRequest, SetAttr, StatusFlags, VfsPath,
 };
 
 /// Writes of up to this many bytes are not interleaved with others.
@@ -41,7 +41,7 @@ struct State {
     /// peer.
     reader_opens: u64,
     writer_opens: u64,
-    mtime: Timestamp,
+    attributes: Attributes,
 }
 
 /// A pipe: bytes in flight between its two ends.
@@ -49,16 +49,13 @@ pub struct Pipe {
     state: Mutex<State>,
     queue: WaitQueue,
     ino: u64,
-    created: Timestamp,
-    perm: u32,
-    owner: (Uid, Gid),
 }
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 
 impl Pipe {
     /// An empty pipe without ends.
-    pub fn new(creds: &Creds, now: Timestamp) -> Arc<Self> {
+    pub fn new(creds: &Creds) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 bytes: VecDeque::new(),
@@ -68,19 +65,16 @@ impl Pipe {
                 writers: 0,
                 reader_opens: 0,
                 writer_opens: 0,
-                mtime: now,
+                attributes: Attributes::new(0o600, creds.fsuid, creds.fsgid),
             }),
             queue: WaitQueue::new(),
             ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
-            created: now,
-            perm: 0o600,
-            owner: (creds.fsuid, creds.fsgid),
         })
     }
 
     /// Read and write end of a new pipe, as `pipe2(2)` makes them.
-    pub fn pair(creds: &Creds, now: Timestamp, status: StatusFlags) -> (Arc<File>, Arc<File>) {
-        let pipe = Self::new(creds, now);
+    pub fn pair(creds: &Creds, status: StatusFlags) -> (Arc<File>, Arc<File>) {
+        let pipe = Self::new(creds);
         let path = VfsPath::anonymous(
             Arc::new(PipeInode(pipe.clone())),
             format!("pipe:[{}]", pipe.ino),
@@ -360,28 +354,12 @@ impl Inode for PipeInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let state = self.0.state.lock();
-        Ok(Attr {
-            kind: FileKind::Fifo,
-            perm: self.0.perm,
-            dev: crate::fs::PIPEFS_DEV,
-            ino: self.0.ino,
-            nlink: 1,
-            uid: self.0.owner.0,
-            gid: self.0.owner.1,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: self.0.created,
-            mtime: state.mtime,
-            ctime: self.0.created,
-            btime: None,
-        })
+        let attributes = &self.0.state.lock().attributes;
+        Ok(attributes.attr(FileKind::Fifo, crate::fs::PIPEFS_DEV, self.0.ino))
     }
 
-    fn set_attr(&self, _changes: &SetAttr) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+    fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
+        self.0.state.lock().attributes.change(changes)
     }
 
     /// `/proc/self/fd/N` of a pipe opens a further end.
@@ -398,7 +376,7 @@ mod tests {
     use super::*;
 
     fn pipe() -> (Arc<Pipe>, Arc<PipeEnd>, Arc<PipeEnd>) {
-        let pipe = Pipe::new(&Creds::root(), Timestamp::default());
+        let pipe = Pipe::new(&Creds::root());
         let reader = pipe.open(OpenMode::READ);
         let writer = pipe.open(OpenMode::WRITE);
         (pipe, reader, writer)

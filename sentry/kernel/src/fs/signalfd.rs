@@ -40,6 +40,10 @@ impl SignalFile {
 }
 
 impl FileOps for SignalFile {
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, _buf: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::EAGAIN)
     }
@@ -79,7 +83,7 @@ impl FileOps for SignalFile {
         if pending.intersection(mask).is_empty() {
             Events::empty()
         } else {
-            Events::READABLE
+            Events::IN
         }
     }
 

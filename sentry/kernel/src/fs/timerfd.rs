@@ -67,6 +67,10 @@ impl TimerFile {
 }
 
 impl FileOps for TimerFile {
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         let out = buf.first_chunk_mut::<8>().ok_or(Errno::EINVAL)?;
         let count = std::mem::take(&mut *self.count.expirations.lock());
@@ -90,7 +94,7 @@ impl FileOps for TimerFile {
 
     fn poll(&self, _file: &File) -> Events {
         if *self.count.expirations.lock() > 0 {
-            Events::READABLE
+            Events::IN
         } else {
             Events::empty()
         }

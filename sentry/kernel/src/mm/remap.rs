@@ -79,8 +79,14 @@ impl MemoryManager {
                 }
                 (vma, Plan::Shrink)
             } else {
-                Self::check_remap(&state, &vma, old_len, new_len, &request, limits)?;
-                let source = vma.part(&(addr..old_end.max(addr + super::PAGE_SIZE)));
+                // What is beyond the new length goes before anything moves.
+                let kept = if request.fixed.is_some() {
+                    old_len.min(new_len)
+                } else {
+                    old_len
+                };
+                Self::check_remap(&state, &vma, kept, new_len, &request, limits)?;
+                let source = vma.part(&(addr..addr + kept.max(super::PAGE_SIZE)));
                 let grows_here = new_end.filter(|end| {
                     !is_moved
                         && old_len > 0

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 use syscall_tables::abi::{FIONREAD, MsgFlags, SIOCATMARK, SIOCOUTQ};
@@ -10,12 +11,12 @@ use syscall_tables::abi::{FIONREAD, MsgFlags, SIOCATMARK, SIOCOUTQ};
 use super::{SendRequest, Socket};
 use crate::ctx::{Ctx, SysResult};
 use crate::fs::SOCKFS_DEV;
+use crate::fs::anon::Attributes;
 use crate::sync::{Events, WaitQueue};
-use crate::task::{Gid, Task, Uid};
+use crate::task::{Gid, Task};
 use crate::user::UserPtr;
 use crate::vfs::{
-    Attr, File, FileKind, FileOps, Inode, OpenMode, OpenRequest, SetAttr, StatusFlags, Timestamp,
-    VfsPath,
+    Attr, File, FileKind, FileOps, Inode, OpenMode, OpenRequest, SetAttr, StatusFlags, VfsPath,
 };
 
 /// An open socket.
@@ -29,8 +30,7 @@ impl SocketFile {
         let (ino, owner) = (socket.base().ino, socket.base().owner);
         let inode = SocketInode {
             ino,
-            owner,
-            created: Timestamp::now(),
+            attributes: Mutex::new(Attributes::new(0o777, owner, Gid::ROOT)),
         };
         let path = VfsPath::anonymous(Arc::new(inode), format!("socket:[{ino}]"));
         File::new(
@@ -131,8 +131,7 @@ impl FileOps for SocketFile {
 /// The inode of a socket.
 struct SocketInode {
     ino: u64,
-    owner: Uid,
-    created: Timestamp,
+    attributes: Mutex<Attributes>,
 }
 
 impl Inode for SocketInode {
@@ -141,29 +140,12 @@ impl Inode for SocketInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        Ok(Attr {
-            kind: FileKind::Socket,
-            perm: 0o777,
-            dev: SOCKFS_DEV,
-            ino: self.ino,
-            nlink: 1,
-            uid: self.owner,
-            gid: Gid::ROOT,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: self.created,
-            mtime: self.created,
-            ctime: self.created,
-            btime: None,
-        })
+        let attributes = self.attributes.lock();
+        Ok(attributes.attr(FileKind::Socket, SOCKFS_DEV, self.ino))
     }
 
-    fn set_attr(&self, _changes: &SetAttr) -> Result<(), Errno> {
-        // fchmod and fchown of a socket are accepted and change nothing that
-        // could be seen.
-        Ok(())
+    fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
+        self.attributes.lock().change(changes)
     }
 
     fn open(self: Arc<Self>, _request: &OpenRequest) -> Result<Arc<dyn FileOps>, Errno> {

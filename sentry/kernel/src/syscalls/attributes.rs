@@ -2,7 +2,8 @@
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    AtFlags, RLIM_INFINITY, RLIMIT_FSIZE, Signal, Timespec, Timeval, UTIME_NOW, UTIME_OMIT, Utimbuf,
+    AtFlags, FallocFlags, RLIM_INFINITY, RLIMIT_FSIZE, Signal, Timespec, Timeval, UTIME_NOW,
+    UTIME_OMIT, Utimbuf,
 };
 
 use super::read_write::{drop_privileges, send_to_self, stripped, writable};
@@ -13,7 +14,7 @@ use crate::user::{Args, UserPtr};
 use crate::vfs::notify::Mask;
 use crate::vfs::path::resolve;
 use crate::vfs::perm::{self, Access, S_ISGID, S_ISUID};
-use crate::vfs::{Fd, FileKind, SetAttr, SetTime, Start, Timestamp, VfsPath, WalkFlags};
+use crate::vfs::{Fd, FileKind, OpenMode, SetAttr, SetTime, Start, Timestamp, VfsPath, WalkFlags};
 
 /// Permission, set-id and sticky bits.
 const PERM_BITS: u32 = 0o7777;
@@ -249,19 +250,16 @@ async fn read_timevals(ctx: &mut Ctx<'_>, ptr: UserPtr<[Timeval; 2]>) -> Result<
 
 pub async fn utimensat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let times = match args.ptr::<[Timespec; 2]>(2).non_null() {
-        None => Times::NOW,
+        None => None,
         Some(ptr) => {
             let [atime, mtime] = ctx.read(ptr).await?;
-            Times {
-                atime: set_time(atime)?,
-                mtime: set_time(mtime)?,
+            if [atime.tv_nsec, mtime.tv_nsec] == [UTIME_OMIT; 2] {
+                // Not even the path is looked at.
+                return Ok(0);
             }
+            Some([atime, mtime])
         }
     };
-    if times.atime.is_none() && times.mtime.is_none() {
-        // Not even the path is looked at.
-        return Ok(0);
-    }
     let known = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
     let start = Start::from_dirfd(args.i32(0));
     let path = if args.raw(1) == 0 {
@@ -272,6 +270,13 @@ pub async fn utimensat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     } else {
         let flags = at_flags(args.u32(3), known)?;
         find(ctx, start, args.raw(1), walk_flags(flags)).await?
+    };
+    let times = match times {
+        None => Times::NOW,
+        Some([atime, mtime]) => Times {
+            atime: set_time(atime)?,
+            mtime: set_time(mtime)?,
+        },
     };
     set_times(ctx, &path, &times)
 }
@@ -357,6 +362,24 @@ fn check_size(ctx: &Ctx<'_>, size: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Which combinations of flags exist at all (`vfs_fallocate`).
+fn check_fallocate_mode(mode: u32) -> Result<(), Errno> {
+    const KEEP_SIZE: FallocFlags = FallocFlags::FALLOC_FL_KEEP_SIZE;
+    let mode = FallocFlags::from_bits_retain(mode);
+    let keep_size = mode.contains(KEEP_SIZE);
+    match mode.difference(KEEP_SIZE | FallocFlags::FALLOC_FL_UNSHARE_RANGE) {
+        kind if kind.is_empty() => Ok(()),
+        FallocFlags::FALLOC_FL_ZERO_RANGE => Ok(()),
+        FallocFlags::FALLOC_FL_PUNCH_HOLE if keep_size => Ok(()),
+        FallocFlags::FALLOC_FL_COLLAPSE_RANGE | FallocFlags::FALLOC_FL_INSERT_RANGE
+            if !keep_size =>
+        {
+            Ok(())
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
 pub async fn fallocate(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let mode = args.u32(1);
     let (offset, len) = (args.i64(2), args.i64(3));
@@ -364,7 +387,10 @@ pub async fn fallocate(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if offset < 0 || len <= 0 {
         return Err(Errno::EINVAL);
     }
-    let file = writable(ctx, args.i32(0)).map(|_| file)?;
+    check_fallocate_mode(mode)?;
+    if !file.mode.contains(OpenMode::WRITE) {
+        return Err(Errno::EBADF);
+    }
     match file.path.inode_ref()?.kind() {
         FileKind::Regular => {}
         FileKind::Directory => return Err(Errno::EISDIR),

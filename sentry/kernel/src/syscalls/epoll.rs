@@ -92,11 +92,11 @@ fn deadline_ms(millis: i32) -> Option<Instant> {
 }
 
 async fn wait(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> SysResult {
+    let file = ctx.task.files().get(Fd(args.i32(0)))?;
     let max = usize::try_from(args.i32(2)).map_err(|_| Errno::EINVAL)?;
     if max == 0 || max > MAX_EVENTS {
         return Err(Errno::EINVAL);
     }
-    let file = ctx.task.files().get(Fd(args.i32(0)))?;
     let epoll = file.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
     let attempt = || {
         let events = epoll.take(max.min(BATCH));

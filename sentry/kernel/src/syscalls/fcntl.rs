@@ -82,10 +82,10 @@ pub async fn fcntl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         }
         F_GET_SEALS => Ok(u64::from(sealable(&file)?.seals()?)),
         F_ADD_SEALS => {
-            let inode = sealable(&file)?;
             if !file.mode.contains(OpenMode::WRITE) {
                 return Err(Errno::EPERM);
             }
+            let inode = sealable(&file)?;
             inode.add_seals(args.u32(2))?;
             Ok(0)
         }

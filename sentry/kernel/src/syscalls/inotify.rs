@@ -14,7 +14,7 @@ use crate::user::{Args, UserPtr};
 use crate::vfs::notify::{Instance, Mask};
 use crate::vfs::path::resolve;
 use crate::vfs::perm::{self, Access};
-use crate::vfs::{Fd, File, FileOps, Start, StatusFlags, WalkFlags};
+use crate::vfs::{Fd, File, FileOps, OpenMode, Start, StatusFlags, WalkFlags};
 
 /// An inotify descriptor.
 struct InotifyFile {
@@ -23,6 +23,10 @@ struct InotifyFile {
 }
 
 impl FileOps for InotifyFile {
+    fn stays_at_start(&self) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         let events = self.instance.take(buf.len())?;
         let room = buf.get_mut(..events.len()).ok_or(Errno::EINVAL)?;
@@ -89,7 +93,7 @@ fn init(ctx: &Ctx<'_>, flags: u32) -> SysResult {
     });
     let mut status = StatusFlags::empty();
     status.set(StatusFlags::NONBLOCK, flags.contains(OpenFlags::O_NONBLOCK));
-    let file = anon_inode::open(ops, "inotify", status);
+    let file = anon_inode::open_with(ops, "inotify", OpenMode::READ, status);
     ctx.add_fd(file, fd_flags(flags.contains(OpenFlags::O_CLOEXEC)))
 }
 

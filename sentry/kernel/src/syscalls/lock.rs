@@ -26,6 +26,9 @@ pub async fn flock(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         _ => return Err(Errno::EINVAL),
     };
     let file = ctx.task.files().get(Fd(args.i32(0)))?;
+    if kind.is_some() && file.mode.is_empty() {
+        return Err(Errno::EBADF);
+    }
     let key = file.lock_key()?;
     let locks = &ctx.kernel.vfs.locks;
     let Some(kind) = kind else {
@@ -103,7 +106,13 @@ pub(super) async fn get_lock(
     if owner == LockOwnerKind::File && flock.l_pid != 0 {
         return Err(Errno::EINVAL);
     }
-    let kind = kind_of(&flock)?;
+    // Asks for the file's own locks.
+    let own = owner == LockOwnerKind::File && flock.l_type == F_UNLCK;
+    let kind = if own {
+        LockKind::Shared
+    } else {
+        kind_of(&flock)?
+    };
     let (first, last) = range(file, &flock)?;
     let wanted = RecordLock {
         owner: owner.owner(ctx, file),
@@ -112,7 +121,13 @@ pub(super) async fn get_lock(
         first,
         last,
     };
-    match ctx.kernel.vfs.locks.conflict(file.lock_key()?, &wanted) {
+    let (locks, key) = (&ctx.kernel.vfs.locks, file.lock_key()?);
+    let found = if own {
+        locks.own(key, &wanted)
+    } else {
+        locks.conflict(key, &wanted)
+    };
+    match found {
         None => flock.l_type = F_UNLCK,
         Some(held) => {
             flock.l_type = match held.kind {

@@ -16,7 +16,7 @@ use crate::mm::{
 };
 use crate::task::CapSet;
 use crate::user::Args;
-use crate::vfs::{Fd, File, MapSource, MountFlags, OpenMode, StatusFlags};
+use crate::vfs::{Fd, File, FileKind, MapSource, MountFlags, OpenMode, StatusFlags};
 
 /// The caller's limits on memory.
 pub(super) fn limits(ctx: &Ctx<'_>) -> Limits {
@@ -80,7 +80,9 @@ fn file_backing(
     if !file.mode.contains(OpenMode::READ) {
         return Err(Errno::EACCES);
     }
-    if file.path.mount.flags().contains(MountFlags::NOEXEC) {
+    // Pipes, sockets and their like are on file systems without execution.
+    let anonymous = file.path.is_anonymous() && file.path.inode_ref()?.kind() != FileKind::Regular;
+    if anonymous || file.path.mount.flags().contains(MountFlags::NOEXEC) {
         if wanted.contains(Protection::EXEC) {
             return Err(Errno::EPERM);
         }
@@ -99,6 +101,24 @@ fn file_backing(
         MapSource::Zero => Backing::Anonymous,
     };
     Ok((backing, max))
+}
+
+/// Checks that come before those of the kind of mapping.
+fn check_place(addr: u64, len: u64, flags: MapFlags, top: u64) -> Result<(), Errno> {
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = page_ceil(len).ok_or(Errno::ENOMEM)?;
+    let last = top.checked_sub(len).ok_or(Errno::ENOMEM)?;
+    if flags.intersects(MapFlags::MAP_FIXED | MapFlags::MAP_FIXED_NOREPLACE) {
+        if addr > last {
+            return Err(Errno::ENOMEM);
+        }
+        if !is_page_aligned(addr) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
 }
 
 pub async fn mmap(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
@@ -122,9 +142,7 @@ pub async fn mmap(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             Errno::EINVAL
         });
     }
-    if len == 0 {
-        return Err(Errno::EINVAL);
-    }
+    check_place(addr, len, flags, ctx.task.mm().guest_range().end)?;
     let map_type = MapFlags::from_bits_retain(flags.map_type());
     let shared = match map_type {
         MapFlags::MAP_PRIVATE => false,
@@ -138,7 +156,6 @@ pub async fn mmap(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         }
         _ => return Err(Errno::EINVAL),
     };
-    page_ceil(len).ok_or(Errno::ENOMEM)?;
 
     let limits = limits(ctx);
     let mut vma_flags = VmaFlags::empty();

@@ -133,7 +133,7 @@ async fn finish_open(
         return Err(Errno::EINVAL);
     }
     if flags.intersects(TMPFILE_BIT)
-        && (!flags.contains(OpenFlags::O_TMPFILE) || !flags.is_writable())
+        && (!flags.contains(OpenFlags::O_TMPFILE) || flags.bits() & OpenFlags::ACCESS_MODE == 0)
     {
         return Err(Errno::EINVAL);
     }

@@ -30,7 +30,7 @@ async fn make_pipe(ctx: &mut Ctx<'_>, args: Args, flags: u32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let fd_flags = fd_flags(flags);
-    let (reader, writer) = Pipe::pair(&ctx.task.creds(), ctx.kernel.clock.now(), status);
+    let (reader, writer) = Pipe::pair(&ctx.task.creds(), status);
     let table = ctx.task.files();
     let read_fd = number(ctx.add_fd(reader, fd_flags)?);
     let fds = match ctx.add_fd(writer, fd_flags) {

@@ -33,14 +33,14 @@ pub async fn write(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 pub async fn pread64(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let offset = offset(args.i64(3))?;
-    let file = readable(ctx, args.i32(0))?;
+    let file = positioned(ctx, args.i32(0), OpenMode::READ)?;
     let mut memory = GuestVectors::one(args.raw(1), args.raw(2))?;
     read_file(ctx, &file, &mut memory, Some(offset), RwfFlags::empty()).await
 }
 
 pub async fn pwrite64(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let offset = offset(args.i64(3))?;
-    let file = writable(ctx, args.i32(0))?;
+    let file = positioned(ctx, args.i32(0), OpenMode::WRITE)?;
     let mut memory = GuestVectors::one(args.raw(1), args.raw(2))?;
     write_file(ctx, &file, &mut memory, Some(offset), RwfFlags::empty()).await
 }
@@ -59,29 +59,43 @@ pub async fn writev(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 pub async fn preadv(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let offset = offset(args.i64(3))?;
-    let file = readable(ctx, args.i32(0))?;
+    let file = positioned(ctx, args.i32(0), OpenMode::READ)?;
     let mut memory = GuestVectors::import(ctx, args.raw(1), args.raw(2)).await?;
     read_file(ctx, &file, &mut memory, Some(offset), RwfFlags::empty()).await
 }
 
 pub async fn pwritev(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let offset = offset(args.i64(3))?;
-    let file = writable(ctx, args.i32(0))?;
+    let file = positioned(ctx, args.i32(0), OpenMode::WRITE)?;
     let mut memory = GuestVectors::import(ctx, args.raw(1), args.raw(2)).await?;
     write_file(ctx, &file, &mut memory, Some(offset), RwfFlags::empty()).await
 }
 
 pub async fn preadv2(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let (at, flags) = (maybe_offset(args.i64(3))?, rwf_flags(args)?);
-    let file = readable(ctx, args.i32(0))?;
+    let at = maybe_offset(args.i64(3))?;
+    let file = match at {
+        Some(_) => positioned(ctx, args.i32(0), OpenMode::READ)?,
+        None => readable(ctx, args.i32(0))?,
+    };
     let mut memory = GuestVectors::import(ctx, args.raw(1), args.raw(2)).await?;
+    if memory.left() == 0 {
+        return Ok(0);
+    }
+    let flags = rwf_flags(args)?;
     read_file(ctx, &file, &mut memory, at, flags).await
 }
 
 pub async fn pwritev2(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let (at, flags) = (maybe_offset(args.i64(3))?, rwf_flags(args)?);
-    let file = writable(ctx, args.i32(0))?;
+    let at = maybe_offset(args.i64(3))?;
+    let file = match at {
+        Some(_) => positioned(ctx, args.i32(0), OpenMode::WRITE)?,
+        None => writable(ctx, args.i32(0))?,
+    };
     let mut memory = GuestVectors::import(ctx, args.raw(1), args.raw(2)).await?;
+    if memory.left() == 0 {
+        return Ok(0);
+    }
+    let flags = rwf_flags(args)?;
     write_file(ctx, &file, &mut memory, at, flags).await
 }
 
@@ -112,6 +126,30 @@ fn rwf_flags(args: Args) -> Result<RwfFlags, Errno> {
         return Err(Errno::EINVAL);
     }
     Ok(flags)
+}
+
+/// The file at `fd` if it has positions and is open for `mode`.
+fn positioned(ctx: &Ctx<'_>, fd: i32, mode: OpenMode) -> Result<Arc<File>, Errno> {
+    let file = ctx.task.files().get(Fd(fd))?;
+    if !file.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    if !file.mode.contains(mode) {
+        return Err(Errno::EBADF);
+    }
+    Ok(file)
+}
+
+/// `EINVAL` for a transfer that would end behind the last position there is.
+fn check_end(file: &File, at: Option<u64>, len: usize) -> Result<(), Errno> {
+    // Addresses go up to 2^64.
+    if !file.ops.is_seekable() || file.ops.is_guest_memory() {
+        return Ok(());
+    }
+    let at = at.unwrap_or_else(|| *file.position.lock());
+    let end = at.checked_add(len as u64).ok_or(Errno::EINVAL)?;
+    i64::try_from(end).map_err(|_| Errno::EINVAL)?;
+    Ok(())
 }
 
 /// The file at `fd` if it is open for reading.
@@ -269,11 +307,14 @@ pub(super) async fn read_file(
     }
     let nonblocking = file.is_nonblocking() || flags.contains(RwfFlags::RWF_NOWAIT);
     if memory.left() == 0 {
-        if file.path.inode_ref()?.kind() == FileKind::Directory {
-            return Err(Errno::EISDIR);
+        match file.path.inode_ref()?.kind() {
+            FileKind::Directory => return Err(Errno::EISDIR),
+            // These say what they think of it themselves.
+            FileKind::Anonymous => {}
+            _ => return Ok(0),
         }
-        return Ok(0);
     }
+    check_end(file, at, memory.left())?;
     let mut done: usize = 0;
     let from_memory = file.ops.is_guest_memory();
     let mut buffer = kernel.vfs.buffers.take(memory.left());
@@ -346,8 +387,11 @@ pub(super) async fn write_file(
         || flags.contains(RwfFlags::RWF_APPEND))
         && !flags.contains(RwfFlags::RWF_NOAPPEND);
     let regular = file.path.inode_ref()?.kind() == FileKind::Regular;
-    let plain_flags = !flags.intersects(RwfFlags::RWF_APPEND | RwfFlags::RWF_NOAPPEND);
+    // Streams have no end to append to.
+    let plain_flags =
+        !flags.intersects(RwfFlags::RWF_APPEND | RwfFlags::RWF_NOAPPEND) || !file.ops.is_seekable();
     let total = memory.left();
+    check_end(file, at, total)?;
     if total == 0 && regular {
         return Ok(0);
     }
@@ -522,17 +566,18 @@ pub async fn lseek(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if whence > SEEK_HOLE {
         return Err(Errno::EINVAL);
     }
-    if !file.ops.is_seekable() {
-        return Err(Errno::ESPIPE);
-    }
     if file.ops.stays_at_start() {
         return Ok(0);
+    }
+    if !file.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
     }
     let mut position = file.position.lock();
     let base = match whence {
         SEEK_SET => 0,
         SEEK_CUR => *position,
         SEEK_END => file.ops.end_position(&file)?,
+        _ if file.path.inode_ref()?.kind() == FileKind::Directory => return Err(Errno::EINVAL),
         _ => {
             let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
             *position = file.ops.seek_sparse(&file, from, whence == SEEK_DATA)?;

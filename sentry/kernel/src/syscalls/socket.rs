@@ -154,7 +154,7 @@ pub async fn listen(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 }
 
 pub async fn connect(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let file = socket_file(ctx, args.i32(0))?;
+    let file = ctx.task.files().get(Fd(args.i32(0)))?;
     let addr = read_addr(ctx, args.raw(1), args.i32(2)).await?;
     let socket = as_socket(&file)?;
     let nonblocking = file.is_nonblocking();

@@ -188,22 +188,32 @@ async fn transfer(
 }
 
 pub async fn sendfile(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let to = writable(ctx, args.i32(0))?;
     let from = readable(ctx, args.i32(1))?;
-    let len = args.usize(3).min(MAX_RW_COUNT);
-    if from.path.inode_ref()?.kind() == FileKind::Directory || !from.ops.is_seekable() {
-        // A stream can't be sent, unless by splice(2).
-        return Err(if args.raw(2) != 0 && !from.ops.is_seekable() {
-            Errno::ESPIPE
-        } else {
-            Errno::EINVAL
-        });
+    if args.raw(2) != 0 && !from.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
     }
-    if to.status().contains(StatusFlags::APPEND) {
-        return Err(Errno::EINVAL);
-    }
+    let to = writable(ctx, args.i32(0))?;
+    let mut len = args.usize(3).min(MAX_RW_COUNT);
     let mut from_at = Position::import(ctx, &from, args.raw(2)).await?;
     let mut to_at = Position::import(ctx, &to, 0).await?;
+    let is_directory = from.path.inode_ref()?.kind() == FileKind::Directory;
+    if let Some(end) = pipe_of(&to) {
+        // As splice(2): streams as well, and as much as fits at once.
+        if len == 0 {
+            return Ok(0);
+        }
+        len = len.min(wait_for_room(ctx, &to, end, from.is_nonblocking()).await?);
+    } else if to.status().contains(StatusFlags::APPEND) {
+        return Err(Errno::EINVAL);
+    } else if !from.ops.is_seekable() {
+        return match len {
+            0 if from.ops.stays_at_start() => Ok(0),
+            _ => Err(Errno::EINVAL),
+        };
+    }
+    if is_directory {
+        return Err(Errno::EINVAL);
+    }
     let waiting = Waiting {
         read_nonblocking: true,
         write_nonblocking: to.is_nonblocking(),
@@ -231,11 +241,11 @@ async fn finish(
 }
 
 pub async fn splice(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let flags = SpliceFlags::from_bits(args.u32(5)).ok_or(Errno::EINVAL)?;
     let len = args.usize(4).min(MAX_RW_COUNT);
     if len == 0 {
         return Ok(0);
     }
+    let flags = SpliceFlags::from_bits(args.u32(5)).ok_or(Errno::EINVAL)?;
     let from = readable(ctx, args.i32(0))?;
     let to = writable(ctx, args.i32(2))?;
     let (from_pipe, to_pipe) = (pipe_of(&from), pipe_of(&to));
@@ -351,20 +361,26 @@ pub async fn vmsplice(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 }
 
 pub async fn copy_file_range(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
+    let from = ctx.task.files().get(Fd(args.i32(0)))?;
+    let to = ctx.task.files().get(Fd(args.i32(2)))?;
     if args.u32(5) != 0 {
         return Err(Errno::EINVAL);
     }
-    let from = readable(ctx, args.i32(0))?;
-    let to = writable(ctx, args.i32(2))?;
-    if to.status().contains(StatusFlags::APPEND) {
+    let kinds = [from.path.inode_ref()?.kind(), to.path.inode_ref()?.kind()];
+    if kinds.contains(&FileKind::Directory) {
+        return Err(Errno::EISDIR);
+    }
+    if kinds != [FileKind::Regular; 2] {
+        return Err(Errno::EINVAL);
+    }
+    if !from.mode.contains(OpenMode::READ)
+        || !to.mode.contains(OpenMode::WRITE)
+        || to.status().contains(StatusFlags::APPEND)
+    {
         return Err(Errno::EBADF);
     }
-    for file in [&from, &to] {
-        match file.path.inode_ref()?.kind() {
-            FileKind::Regular => {}
-            FileKind::Directory => return Err(Errno::EISDIR),
-            _ => return Err(Errno::EINVAL),
-        }
+    if from.attr()?.dev != to.attr()?.dev {
+        return Err(Errno::EXDEV);
     }
     let mut from_at = Position::import(ctx, &from, args.raw(1)).await?;
     let mut to_at = Position::import(ctx, &to, args.raw(3)).await?;
@@ -377,13 +393,14 @@ pub async fn copy_file_range(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if overflows(source.at) || overflows(sink.at) {
         return Err(Errno::EOVERFLOW);
     }
+    let left = from.attr()?.size_bytes.saturating_sub(source.at);
+    let span = span.min(left);
+    let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
     let same = Arc::ptr_eq(from.path.inode_ref()?, to.path.inode_ref()?);
     if same && source.at < sink.at.saturating_add(span) && sink.at < source.at.saturating_add(span)
     {
         return Err(Errno::EINVAL);
     }
-    let left = from.attr()?.size_bytes.saturating_sub(source.at);
-    let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
     let waiting = Waiting {
         read_nonblocking: true,
         write_nonblocking: true,

@@ -74,7 +74,11 @@ pub async fn fstat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 pub async fn newfstatat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let flags = at_flags(
         args.u32(3),
-        AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH | AtFlags::AT_NO_AUTOMOUNT,
+        AtFlags::AT_SYMLINK_NOFOLLOW
+            | AtFlags::AT_EMPTY_PATH
+            | AtFlags::AT_NO_AUTOMOUNT
+            | AtFlags::AT_STATX_FORCE_SYNC
+            | AtFlags::AT_STATX_DONT_SYNC,
     )?;
     let start = Start::from_dirfd(args.i32(0));
     let attr = find_attr(ctx, start, args.raw(1), walk_flags(flags)).await?;

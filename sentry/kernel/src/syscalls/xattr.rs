@@ -12,23 +12,57 @@ use crate::vfs::notify::Mask;
 use crate::vfs::perm::{self, Access, S_ISVTX};
 use crate::vfs::{Fd, FileKind, Start, VfsPath, WalkFlags, XattrFlags};
 
-/// The object a call of the path family means.
-async fn by_path(ctx: &mut Ctx<'_>, args: Args, flags: WalkFlags) -> Result<VfsPath, Errno> {
-    find(ctx, Start::Cwd, args.raw(0), flags).await
+/// The object a call means. Looked up only after the name and the value have
+/// been read, whose errors come first.
+#[derive(Clone, Copy)]
+enum Object {
+    Path(WalkFlags),
+    Fd,
+    /// Directory, path and flags of the `*xattrat` calls.
+    At,
 }
 
-fn by_fd(ctx: &Ctx<'_>, args: Args) -> Result<VfsPath, Errno> {
-    Ok(ctx.task.files().get(Fd(args.i32(0)))?.path.clone())
-}
+const FOLLOWED: Object = Object::Path(WalkFlags::FOLLOW);
+const LINK: Object = Object::Path(WalkFlags::empty());
 
-async fn by_at(ctx: &mut Ctx<'_>, args: Args) -> Result<VfsPath, Errno> {
-    let known = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
-    let flags = at_flags(args.u32(2), known)?;
-    let start = Start::from_dirfd(args.i32(0));
-    if args.raw(1) == 0 && flags.contains(AtFlags::AT_EMPTY_PATH) {
-        return by_fd(ctx, args);
+impl Object {
+    async fn find(self, ctx: &mut Ctx<'_>, args: Args) -> Result<VfsPath, Errno> {
+        let by_fd = |ctx: &Ctx<'_>| Ok(ctx.task.files().get(Fd(args.i32(0)))?.path.clone());
+        match self {
+            Self::Path(flags) => find(ctx, Start::Cwd, args.raw(0), flags).await,
+            Self::Fd => by_fd(ctx),
+            Self::At => {
+                let flags = self.flags(args)?;
+                if args.raw(1) == 0 && flags.contains(AtFlags::AT_EMPTY_PATH) {
+                    return by_fd(ctx);
+                }
+                let start = Start::from_dirfd(args.i32(0));
+                find(ctx, start, args.raw(1), walk_flags(flags)).await
+            }
+        }
     }
-    find(ctx, start, args.raw(1), walk_flags(flags)).await
+
+    /// Checked before anything else.
+    fn flags(self, args: Args) -> Result<AtFlags, Errno> {
+        match self {
+            Self::Path(_) | Self::Fd => Ok(AtFlags::empty()),
+            Self::At => {
+                let known = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
+                at_flags(args.u32(2), known)
+            }
+        }
+    }
+}
+
+/// Where a call has its value: the value's address, its size and, for
+/// setting, flags.
+fn value_args(args: Args) -> XattrArgs {
+    XattrArgs {
+        value: args.raw(2),
+        // Sizes beyond are too large in any case.
+        size: u32::try_from(args.raw(3)).unwrap_or(u32::MAX),
+        flags: args.u32(4),
+    }
 }
 
 async fn read_name(ctx: &mut Ctx<'_>, addr: u64) -> Result<Vec<u8>, Errno> {
@@ -108,19 +142,21 @@ fn check_suffix(name: &[u8]) -> Result<(), Errno> {
 
 async fn set(
     ctx: &mut Ctx<'_>,
-    path: VfsPath,
+    object: Object,
+    args: Args,
     name: u64,
-    value: u64,
-    size: usize,
-    flags: u32,
+    value: XattrArgs,
 ) -> SysResult {
-    let flags = XattrFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    object.flags(args)?;
+    let flags = XattrFlags::from_bits(value.flags).ok_or(Errno::EINVAL)?;
     let name = read_name(ctx, name).await?;
+    let size = value.size as usize;
     if size > XATTR_SIZE_MAX {
         return Err(Errno::E2BIG);
     }
     let mut bytes = vec![0; size];
-    ctx.read_bytes(value, &mut bytes).await?;
+    ctx.read_bytes(value.value, &mut bytes).await?;
+    let path = object.find(ctx, args).await?;
     check_name(&path, &ctx.task.creds(), &name, Use::Write)?;
     check_suffix(&name)?;
     path.inode_ref()?.set_xattr(&name, &bytes, flags)?;
@@ -128,12 +164,20 @@ async fn set(
     Ok(0)
 }
 
-async fn get(ctx: &mut Ctx<'_>, path: VfsPath, name: u64, value: u64, size: usize) -> SysResult {
+async fn get(
+    ctx: &mut Ctx<'_>,
+    object: Object,
+    args: Args,
+    name: u64,
+    value: XattrArgs,
+) -> SysResult {
+    object.flags(args)?;
     let name = read_name(ctx, name).await?;
+    let path = object.find(ctx, args).await?;
     check_name(&path, &ctx.task.creds(), &name, Use::Read)?;
     check_suffix(&name)?;
     let bytes = path.inode_ref()?.get_xattr(&name)?;
-    put(ctx, &bytes, value, size).await
+    put(ctx, &bytes, value.value, value.size as usize).await
 }
 
 /// Stores a value or list; with size 0 only tells how long it is.
@@ -147,7 +191,8 @@ async fn put(ctx: &mut Ctx<'_>, bytes: &[u8], addr: u64, size: usize) -> SysResu
     Ok(bytes.len() as u64)
 }
 
-async fn list(ctx: &mut Ctx<'_>, path: VfsPath, addr: u64, size: usize) -> SysResult {
+async fn list(ctx: &mut Ctx<'_>, object: Object, args: Args, addr: u64, size: usize) -> SysResult {
+    let path = object.find(ctx, args).await?;
     let names = path.inode_ref()?.list_xattr()?;
     let trusted = ctx.task.creds().has(CapSet::SYS_ADMIN);
     let mut bytes = Vec::new();
@@ -163,96 +208,63 @@ async fn list(ctx: &mut Ctx<'_>, path: VfsPath, addr: u64, size: usize) -> SysRe
     put(ctx, &bytes, addr, size).await
 }
 
-async fn remove(ctx: &mut Ctx<'_>, path: VfsPath, name: u64) -> SysResult {
+async fn remove(ctx: &mut Ctx<'_>, object: Object, args: Args, name: u64) -> SysResult {
+    object.flags(args)?;
     let name = read_name(ctx, name).await?;
+    let path = object.find(ctx, args).await?;
     check_name(&path, &ctx.task.creds(), &name, Use::Write)?;
+    check_suffix(&name)?;
     path.inode_ref()?.remove_xattr(&name)?;
     ctx.kernel.vfs.watches.happened(&path, Mask::ATTRIB);
     Ok(0)
 }
 
 pub async fn setxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::FOLLOW).await?;
-    set(
-        ctx,
-        path,
-        args.raw(1),
-        args.raw(2),
-        args.usize(3),
-        args.u32(4),
-    )
-    .await
+    set(ctx, FOLLOWED, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn lsetxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::empty()).await?;
-    set(
-        ctx,
-        path,
-        args.raw(1),
-        args.raw(2),
-        args.usize(3),
-        args.u32(4),
-    )
-    .await
+    set(ctx, LINK, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn fsetxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_fd(ctx, args)?;
-    set(
-        ctx,
-        path,
-        args.raw(1),
-        args.raw(2),
-        args.usize(3),
-        args.u32(4),
-    )
-    .await
+    set(ctx, Object::Fd, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn getxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::FOLLOW).await?;
-    get(ctx, path, args.raw(1), args.raw(2), args.usize(3)).await
+    get(ctx, FOLLOWED, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn lgetxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::empty()).await?;
-    get(ctx, path, args.raw(1), args.raw(2), args.usize(3)).await
+    get(ctx, LINK, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn fgetxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_fd(ctx, args)?;
-    get(ctx, path, args.raw(1), args.raw(2), args.usize(3)).await
+    get(ctx, Object::Fd, args, args.raw(1), value_args(args)).await
 }
 
 pub async fn listxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::FOLLOW).await?;
-    list(ctx, path, args.raw(1), args.usize(2)).await
+    list(ctx, FOLLOWED, args, args.raw(1), args.usize(2)).await
 }
 
 pub async fn llistxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::empty()).await?;
-    list(ctx, path, args.raw(1), args.usize(2)).await
+    list(ctx, LINK, args, args.raw(1), args.usize(2)).await
 }
 
 pub async fn flistxattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_fd(ctx, args)?;
-    list(ctx, path, args.raw(1), args.usize(2)).await
+    list(ctx, Object::Fd, args, args.raw(1), args.usize(2)).await
 }
 
 pub async fn removexattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::FOLLOW).await?;
-    remove(ctx, path, args.raw(1)).await
+    remove(ctx, FOLLOWED, args, args.raw(1)).await
 }
 
 pub async fn lremovexattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_path(ctx, args, WalkFlags::empty()).await?;
-    remove(ctx, path, args.raw(1)).await
+    remove(ctx, LINK, args, args.raw(1)).await
 }
 
 pub async fn fremovexattr(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_fd(ctx, args)?;
-    remove(ctx, path, args.raw(1)).await
+    remove(ctx, Object::Fd, args, args.raw(1)).await
 }
 
 /// Reads `struct xattr_args` of a caller that knows at least its first form.
@@ -276,9 +288,7 @@ async fn xattr_args(ctx: &mut Ctx<'_>, args: Args) -> Result<XattrArgs, Errno> {
 
 pub async fn setxattrat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let value = xattr_args(ctx, args).await?;
-    let path = by_at(ctx, args).await?;
-    let size = value.size as usize;
-    set(ctx, path, args.raw(3), value.value, size, value.flags).await
+    set(ctx, Object::At, args, args.raw(3), value).await
 }
 
 pub async fn getxattrat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
@@ -286,16 +296,13 @@ pub async fn getxattrat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if value.flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let path = by_at(ctx, args).await?;
-    get(ctx, path, args.raw(3), value.value, value.size as usize).await
+    get(ctx, Object::At, args, args.raw(3), value).await
 }
 
 pub async fn listxattrat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_at(ctx, args).await?;
-    list(ctx, path, args.raw(3), args.usize(4)).await
+    list(ctx, Object::At, args, args.raw(3), args.usize(4)).await
 }
 
 pub async fn removexattrat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let path = by_at(ctx, args).await?;
-    remove(ctx, path, args.raw(3)).await
+    remove(ctx, Object::At, args, args.raw(3)).await
 }

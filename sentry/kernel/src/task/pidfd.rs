@@ -46,6 +46,14 @@ impl Pidfd {
 }
 
 impl FileOps for Pidfd {
+    fn read(&self, _file: &File, _buf: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    fn write(&self, _file: &File, _buf: &[u8]) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
     fn poll(&self, _file: &File) -> Events {
         let Some(task) = self.pid.task() else {
             return Events::READABLE | Events::HUP;

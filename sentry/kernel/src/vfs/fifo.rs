@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use syscall_tables::Errno;
 
-use super::{FileOps, InodeRef, OpenMode, OpenRequest, Timestamp};
+use super::{FileOps, InodeRef, OpenMode, OpenRequest};
 use crate::fs::pipe::Pipe;
 use crate::sync::WaitQueue;
 use crate::task::Creds;
@@ -74,7 +74,7 @@ impl FifoRegistry {
                 Some(pipe) => pipe,
                 None => {
                     pipes.retain(|_, pipe| pipe.strong_count() != 0);
-                    let pipe = Pipe::new(creds, Timestamp::now());
+                    let pipe = Pipe::new(creds);
                     pipes.insert(key, Arc::downgrade(&pipe));
                     pipe
                 }

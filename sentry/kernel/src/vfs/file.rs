@@ -152,7 +152,8 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
-    /// Whether `lseek` answers 0 whatever is asked (`/dev/null`).
+    /// Whether `lseek` answers 0 whatever is asked (`/dev/null`,
+    /// event files).
     fn stays_at_start(&self) -> bool {
         false
     }

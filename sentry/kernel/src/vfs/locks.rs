@@ -112,6 +112,15 @@ impl LockManager {
         table.inodes.get(&key)?.conflict(wanted)
     }
 
+    /// The first lock of `wanted`'s owner in its range.
+    pub fn own(&self, key: InodeKey, wanted: &RecordLock) -> Option<RecordLock> {
+        let table = self.table.lock();
+        let own = |held: &&RecordLock| {
+            held.owner == wanted.owner && held.first <= wanted.last && wanted.first <= held.last
+        };
+        table.inodes.get(&key)?.records.iter().find(own).cloned()
+    }
+
     /// Sets a record lock, replacing what the owner had there; `EAGAIN` if
     /// another owner stands against it.
     pub fn set(&self, key: InodeKey, wanted: RecordLock) -> Result<(), Errno> {

@@ -165,7 +165,12 @@ impl Opener<'_> {
         }
         let mut at = walk.parent(path)?;
         loop {
-            let name = at.name(Errno::EISDIR)?;
+            // `.` and `..` are there already.
+            let name = at.name(if flags.contains(OpenFlags::O_EXCL) {
+                Errno::EEXIST
+            } else {
+                Errno::EISDIR
+            })?;
             if at.trailing_slash {
                 return Err(Errno::EISDIR);
             }
@@ -262,9 +267,6 @@ impl Opener<'_> {
     }
 
     fn open_tmpfile(&self, dir: &VfsPath, args: &OpenArgs) -> Result<Opened, Errno> {
-        if !args.flags.is_writable() {
-            return Err(Errno::EINVAL);
-        }
         let inode = dir.inode_ref()?;
         if inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);

@@ -12,6 +12,8 @@ pub enum FileKind {
     BlockDevice,
     Fifo,
     Socket,
+    /// None: event files, epoll instances and their like.
+    Anonymous,
 }
 
 impl FileKind {
@@ -25,6 +27,7 @@ impl FileKind {
             Self::Regular => 0o100000,
             Self::Symlink => 0o120000,
             Self::Socket => 0o140000,
+            Self::Anonymous => 0,
         }
     }
 

@@ -215,7 +215,7 @@ impl GoferInode {
             }
             // The host's devices are not for guests.
             FileKind::CharDevice | FileKind::BlockDevice => Err(Errno::EPERM),
-            FileKind::Directory | FileKind::Symlink => Err(Errno::EINVAL),
+            FileKind::Directory | FileKind::Symlink | FileKind::Anonymous => Err(Errno::EINVAL),
         }
     }
 

@@ -161,6 +161,7 @@ impl UnixSocket {
         if self.base.passes_credentials() {
             self.autobind()?;
         }
+        let target = self.find(ctx.task, &name)?;
         {
             let mut state = self.state.lock();
             match state.stage {
@@ -170,8 +171,7 @@ impl UnixSocket {
                 Stage::Listening(_) => return Err(Errno::EINVAL),
             }
         }
-        let target = self.find(ctx.task, &name);
-        let outcome = target.and_then(|target| self.connect_to(&target, ctx.task));
+        let outcome = self.connect_to(&target, ctx.task);
         let mut state = self.state.lock();
         match outcome {
             Ok((peer, identity)) => {

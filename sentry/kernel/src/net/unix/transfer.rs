@@ -122,6 +122,9 @@ impl UnixSocket {
     }
 
     fn send_record(&self, request: &mut SendRequest<'_>) -> Result<usize, Errno> {
+        if self.kind == UnixKind::SeqPacket {
+            self.base.take_error()?;
+        }
         if self.has_ended(SEND) {
             return Err(Errno::EPIPE);
         }

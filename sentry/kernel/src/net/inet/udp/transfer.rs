@@ -130,6 +130,9 @@ impl UdpSocket {
         if request.flags.contains(MsgFlags::MSG_OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
+        if self.family == super::Family::V4 && request.data.len() > usize::from(u16::MAX) {
+            return Err(Errno::EMSGSIZE);
+        }
         let (peer, send_ended) = {
             let state = self.state.lock();
             (state.peer, state.send_ended)
