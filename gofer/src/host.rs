@@ -190,20 +190,24 @@ pub struct RawEntry<'a> {
     pub kind: FileKind,
 }
 
-/// Feeds `each` with entries from `offset` on until it answers `false`.
+/// Bytes of entries read by one host call.
+const DIR_BUFFER: usize = 64 << 10;
+
+/// Feeds `each` with entries from `offset` on until it answers `false`;
+/// whether the directory has ended.
 pub fn read_dir(
     dir: BorrowedFd<'_>,
     offset: i64,
     mut each: impl FnMut(RawEntry<'_>) -> bool,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     let start = u64::try_from(offset).map_err(|_| Errno::INVAL)?;
     rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(start))?;
-    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut buffer = [MaybeUninit::uninit(); DIR_BUFFER];
     let mut entries = rustix::fs::RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = match entry {
             // A directory that is gone has no entries.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(true),
             other => other?,
         };
         let raw = RawEntry {
@@ -213,10 +217,10 @@ pub fn read_dir(
             kind: kind(entry.file_type()),
         };
         if !each(raw) {
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn kind(file_type: rustix::fs::FileType) -> FileKind {

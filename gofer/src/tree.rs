@@ -362,6 +362,12 @@ impl Tree {
         Ok(stream)
     }
 
+    /// Lets go of what [`Self::stream`] keeps of a directory.
+    pub fn close_stream(&self, id: NodeId) {
+        let stream = self.inner.lock().streams.remove(&id.0);
+        drop(stream);
+    }
+
     fn cache(&self, id: NodeId, fd: Arc<OwnedFd>) {
         let mut inner = self.inner.lock();
         let now = inner.tick();

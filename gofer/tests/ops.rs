@@ -400,6 +400,36 @@ fn directories_are_listed_in_batches() {
 }
 
 #[test]
+fn a_listing_begins_anew_after_one_that_was_resumed() {
+    let dir = TempDir::new();
+    for at in 0..40 {
+        let sub = dir.join(&format!("d{at}"));
+        std::fs::create_dir(&sub).expect("directory");
+        std::fs::write(sub.join("f"), b"").expect("file");
+    }
+    let gofer = Gofer::on(&dir);
+    let root = gofer.root();
+    let first = gofer.list(root, Detail::Plain, 200);
+    assert_eq!(first.len(), 42);
+    // The stream of the root is not kept over so many others.
+    for at in 0..40 {
+        let sub = gofer.node(&format!("d{at}"));
+        assert_eq!(gofer.list(sub, Detail::Plain, 1 << 16).len(), 3);
+    }
+    // From the last entry on there is nothing more.
+    let (listing, _) = gofer
+        .call(&Request::Readdir {
+            node: root,
+            offset: i64::MAX,
+            detail: Detail::Plain,
+            limit: 1 << 16,
+        })
+        .expect("readdir");
+    assert!(listing.len() <= 1, "{listing:?}");
+    assert_eq!(gofer.list(root, Detail::Plain, 1 << 16), first);
+}
+
+#[test]
 fn extended_attributes_work_on_files_and_directories() {
     let dir = TempDir::new();
     std::fs::write(dir.join("f"), b"").expect("file");

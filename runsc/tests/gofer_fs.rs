@@ -368,7 +368,7 @@ fn directories_are_listed_in_small_bites() {
     let up = world
         .list("/")
         .into_iter()
-        .find(|entry| entry.name == b"..");
+        .find(|entry| entry.name.as_slice() == b"..");
     assert_eq!(up.expect("..").ino, world.root().attr().expect("attr").ino);
     let before = names.len();
     names.dedup();

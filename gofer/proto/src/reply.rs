@@ -113,8 +113,7 @@ impl DirEntry<'_> {
         size_of::<EntryHead>() + attr + self.name.len()
     }
 
-    /// Appends the entry to a reply. An empty reply is the end of the
-    /// directory.
+    /// Appends the entry to a reply.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.value(&EntryHead {
             ino: self.ino,
@@ -131,20 +130,58 @@ impl DirEntry<'_> {
     }
 }
 
-/// Decodes the entries of a readdir reply, in order.
-pub fn decode_entries(
-    bytes: &[u8],
-) -> impl Iterator<Item = Result<DirEntry<'_>, Malformed>> + use<'_> {
+/// A readdir reply that entries are appended to, in front of which it says
+/// whether they are the last.
+pub fn begin_listing(out: &mut Vec<u8>) {
+    out.clear();
+    out.flag(false);
+}
+
+/// Notes that the last entry of the directory has been appended.
+pub fn end_listing(out: &mut [u8]) {
+    if let Some(ended) = out.first_mut() {
+        *ended = 1;
+    }
+}
+
+/// Whether a readdir reply ends the directory, and its entries.
+pub fn decode_listing(bytes: &[u8]) -> Result<(bool, &[u8]), Malformed> {
     let mut r = Reader::new(bytes);
-    let mut failed = false;
-    std::iter::from_fn(move || {
-        if failed || r.is_empty() {
+    let ended = r.flag()?;
+    Ok((ended, r.rest()))
+}
+
+/// The entries of a readdir reply, in order.
+pub struct Entries<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Entries<'a> {
+    pub fn new(entries: &'a [u8]) -> Self {
+        Self {
+            reader: Reader::new(entries),
+        }
+    }
+
+    /// Bytes of the entries that are left.
+    pub fn left(&self) -> usize {
+        self.reader.rest().len()
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<DirEntry<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
             return None;
         }
-        let entry = decode_entry(&mut r);
-        failed = entry.is_err();
+        let entry = decode_entry(&mut self.reader);
+        if entry.is_err() {
+            self.reader = Reader::new(&[]);
+        }
         Some(entry)
-    })
+    }
 }
 
 fn decode_entry<'a>(r: &mut Reader<'a>) -> Result<DirEntry<'a>, Malformed> {

@@ -69,6 +69,11 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Fails unless everything was read.
     pub fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() {
@@ -98,7 +103,7 @@ impl Write for Vec<u8> {
     fn short_bytes(&mut self, bytes: &[u8]) {
         let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.value(&len);
-        self.extend(bytes.iter().take(usize::from(len)));
+        self.extend_from_slice(bytes.get(..usize::from(len)).unwrap_or_default());
     }
 
     fn long_bytes(&mut self, bytes: &[u8]) {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use gofer_proto::reply::{DirEntry, NodeReply, WalkReply};
+use gofer_proto::reply::{DirEntry, NodeReply, WalkReply, begin_listing, end_listing};
 use gofer_proto::request::Detail;
 use gofer_proto::ring::WINDOW_LEN;
 use gofer_proto::wire::Write;
@@ -75,12 +75,19 @@ impl Session {
         let limit = usize::try_from(limit).unwrap_or(WINDOW_LEN).min(WINDOW_LEN);
         let dir = self.tree.directory(node)?;
         let info = self.tree.info(node)?;
+        if offset == 0 {
+            // A fresh one: ext4 lists nothing from the start of a stream whose
+            // first read was at the end.
+            self.tree.close_stream(node);
+        }
         let stream = self
             .tree
             .stream(node, || self.reopen((*dir).as_fd(), &info, OFlags::RDONLY))?;
         let stream = stream.lock();
         let mut too_small = false;
-        host::read_dir(stream.as_fd(), offset, |raw| {
+        begin_listing(reply);
+        let empty_len = reply.len();
+        let ended = host::read_dir(stream.as_fd(), offset, |raw| {
             let attr = match detail {
                 Detail::Plain => None,
                 // One that has gone since is listed without.
@@ -101,11 +108,15 @@ impl Session {
             if fits {
                 entry.encode(reply);
             } else {
-                too_small = reply.is_empty();
+                too_small = reply.len() == empty_len;
             }
             fits
         })?;
-        // An empty reply would mean the end of the directory.
+        if ended {
+            end_listing(reply);
+            self.tree.close_stream(node);
+        }
+        // Without an entry the sentry would ask for the same for ever.
         if too_small { Err(Errno::INVAL) } else { Ok(()) }
     }
 }

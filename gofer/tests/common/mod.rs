@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use gofer::shared::SharedPort;
 use gofer::{Access, Config, ProcFd, Root, ServeError, create_ring, create_socket};
-use gofer_proto::reply::{NodeReply, WalkReply, decode_entries, decode_value};
+use gofer_proto::reply::{Entries, NodeReply, WalkReply, decode_listing, decode_value};
 use gofer_proto::request::{Detail, Forgets, Ownership, Removed};
 use gofer_proto::ring::{CallError, Client};
 use gofer_proto::{Attr, Names, NodeId, OpenFlags, RenameFlags, Request, SetAttr};
@@ -202,15 +202,16 @@ impl Gofer {
                     limit,
                 })
                 .expect("readdir");
-            if reply.is_empty() {
-                return names;
-            }
-            for entry in decode_entries(&reply) {
+            let (ended, entries) = decode_listing(&reply).expect("listing");
+            for entry in Entries::new(entries) {
                 let entry = entry.expect("entry");
                 assert_eq!(entry.attr.is_some(), detail == Detail::Attributes);
                 let name = String::from_utf8(entry.name.to_vec()).expect("name");
                 names.push((name, entry.kind));
                 offset = entry.offset;
+            }
+            if ended {
+                return names;
             }
         }
     }

@@ -251,7 +251,8 @@ pub enum Request<'a> {
     Readlink {
         node: NodeId,
     },
-    /// Entries behind `offset` (0 or one from an earlier reply) → entries.
+    /// Entries behind `offset` (0 or one from an earlier reply) → listing,
+    /// which says whether the directory ends with it.
     Readdir {
         node: NodeId,
         offset: i64,

@@ -59,7 +59,7 @@ pub const RING_WORDS: usize = RING_LEN / 4;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"gfr1");
 /// Changes with every change of the ring or of a message.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const WORD_MAGIC: usize = 0;
 const WORD_VERSION: usize = 1;

@@ -357,7 +357,7 @@ impl FileOps for RootDir {
             }
             let name = name.into_bytes();
             let entry = DirEntry {
-                name,
+                name: name.into(),
                 ino,
                 kind,
                 next_offset,

@@ -189,7 +189,7 @@ impl FileOps for Root {
                 continue;
             }
             let entry = DirEntry {
-                name,
+                name: name.into(),
                 ino,
                 kind,
                 next_offset,

@@ -67,4 +67,4 @@ pub use names::Renamed;
 pub use path::{FsContext, FsContextRef, FsState, Start, WalkFlags};
 pub use propagation::PropagationType;
 pub use state::{FsFactory, MountRequest, Vfs, dev_major, dev_minor, make_dev};
-pub use types::{Attr, DirEntry, FileKind, FsStat, Owner, SetAttr, SetTime, Timestamp};
+pub use types::{Attr, DirEntry, EntryName, FileKind, FsStat, Owner, SetAttr, SetTime, Timestamp};

@@ -287,20 +287,29 @@ impl<'a> Walk<'a> {
         path: &[u8],
         before: Before,
     ) -> Result<VfsPath, Errno> {
-        let (root, start) = (self.root.clone(), self.at.clone());
         let question = Question {
-            root: &root,
-            start: &start,
+            root: &self.root,
+            start: &self.at,
             path,
             flags: self.flags,
             creds: self.creds,
         };
-        self.remembers = question.is_plain();
+        if !self.vfs.paths.wants(&question) {
+            return self.resolve(path);
+        }
+        let (root, start) = (self.root.clone(), self.at.clone());
+        self.remembers = true;
         let found = self.resolve(path);
-        if self.remembers
-            && self.until_ns != 0
+        if self.until_ns != 0
             && let Some((end, moves)) = self.end(&found)
         {
+            let question = Question {
+                root: &root,
+                start: &start,
+                path,
+                flags: self.flags,
+                creds: self.creds,
+            };
             let paths = &self.vfs.paths;
             paths.put(&question, &end, moves, self.until_ns, before);
         }

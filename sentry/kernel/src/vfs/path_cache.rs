@@ -19,6 +19,7 @@
 //! Locks: a slot's lock is a leaf, and nothing is dropped under it.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
@@ -38,7 +39,15 @@ const LEN_MAX: usize = 255;
 pub struct PathCache {
     dentries: Arc<DentryCache>,
     hash: NameHash,
-    slots: Box<[RwLock<Option<Entry>>]>,
+    slots: Box<[Slot]>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// Part of the hash of the path that was walked last: what is asked for
+    /// once only is not worth an entry.
+    walked: AtomicU32,
+    entry: RwLock<Option<Entry>>,
 }
 
 /// A path as somebody asks for it.
@@ -150,19 +159,27 @@ impl PathCache {
         Self {
             dentries: dentries.clone(),
             hash: dentries.hash(),
-            slots: std::iter::repeat_with(|| RwLock::new(None))
-                .take(SLOTS)
-                .collect(),
+            slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect(),
         }
     }
 
-    fn slot(&self, question: &Question<'_>) -> Option<&RwLock<Option<Entry>>> {
+    /// The slot of a question, and the rest of its hash.
+    fn slot(&self, question: &Question<'_>) -> Option<(&Slot, u32)> {
         let mut hasher = self.hash.build_hasher();
         hasher.write_usize(Arc::as_ptr(&question.start.dentry) as usize);
         hasher.write_usize(usize::try_from(question.flags.bits()).unwrap_or(0));
         hasher.write(question.path);
-        let at = hasher.finish() % SLOTS as u64;
-        self.slots.get(usize::try_from(at).ok()?)
+        let hash = hasher.finish();
+        let slot = self.slots.get(usize::try_from(hash % SLOTS as u64).ok()?)?;
+        Some((slot, (hash >> 32) as u32))
+    }
+
+    /// Whether the end of a walk is to be remembered: of the second one.
+    pub fn wants(&self, question: &Question<'_>) -> bool {
+        question.is_plain()
+            && self
+                .slot(question)
+                .is_some_and(|(slot, rest)| slot.walked.swap(rest, Ordering::Relaxed) == rest)
     }
 
     /// What is to be read before a walk whose end is to be remembered.
@@ -175,7 +192,7 @@ impl PathCache {
     /// What the path leads to, or `ENOENT` for one known to lead nowhere, if
     /// that is remembered and still so.
     pub fn get(&self, question: &Question<'_>) -> Option<Result<VfsPath, Errno>> {
-        let slot = self.slot(question)?.read();
+        let slot = self.slot(question)?.0.entry.read();
         let entry = slot.as_ref()?;
         if entry.generation != self.dentries.paths_generation() || !entry.answers(question) {
             return None;
@@ -207,7 +224,7 @@ impl PathCache {
         before: Before,
     ) {
         let dentry = &found.dentry;
-        let Some(slot) = self.slot(question) else {
+        let Some((slot, _)) = self.slot(question) else {
             return;
         };
         let entry = Entry {
@@ -223,14 +240,14 @@ impl PathCache {
             moves,
             missing: dentry.inode().is_none(),
         };
-        let old = slot.write().replace(entry);
+        let old = slot.entry.write().replace(entry);
         drop(old);
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
         for slot in &self.slots {
-            let old = slot.write().take();
+            let old = slot.entry.write().take();
             drop(old);
         }
     }

@@ -21,7 +21,7 @@ use crate::fs::tmpfs::{TmpFs, TmpFsOptions};
 use crate::task::Creds;
 
 /// Dentries kept without use.
-const DENTRY_CACHE_LIMIT: usize = 32_768;
+const DENTRY_CACHE_LIMIT: usize = 65_536;
 
 /// Device number of the internal tmpfs.
 const SHM_DEV: u64 = make_dev(0, 1);

@@ -1,5 +1,7 @@
 //! Attributes of files, as the kernel handles them inside.
 
+use smallvec::SmallVec;
+
 use crate::task::{Gid, Uid};
 
 /// Type of an inode (`S_IFMT` part of the mode).
@@ -140,10 +142,13 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
+/// A name in a directory listing; most fit without an allocation.
+pub type EntryName = SmallVec<[u8; 32]>;
+
 /// One entry of a directory listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    pub name: Vec<u8>,
+    pub name: EntryName,
     pub ino: u64,
     pub kind: FileKind,
     /// Position behind this entry: what `lseek` takes to go on after it.

@@ -289,7 +289,7 @@ impl Connection {
         Ok(self.call(&Request::Readlink { node })?.0)
     }
 
-    /// Entries behind `offset`, coded; empty at the end.
+    /// Entries behind `offset`, as a coded listing.
     pub(super) fn readdir(&self, node: NodeId, offset: i64) -> Result<Vec<u8>, Errno> {
         let request = Request::Readdir {
             node,

@@ -13,7 +13,7 @@ use syscall_tables::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::convert;
-use super::dir::GoferDir;
+use super::dir::{GoferDir, Listing};
 use super::file::GoferFile;
 use super::names::NameEntry;
 use super::shared::{HostId, Shared};
@@ -104,6 +104,8 @@ pub struct GoferInode {
     /// Names are to be looked up one by one.
     pub(super) has_many_names: AtomicBool,
     pub(super) names: Mutex<HashMap<Box<[u8]>, NameEntry>>,
+    /// Of a directory, as last read; see `dir.rs`.
+    listing: Mutex<Option<Listing>>,
 }
 
 /// The attribute that each `execve` asks for.
@@ -142,6 +144,7 @@ impl GoferInode {
             capability: Mutex::default(),
             has_many_names: AtomicBool::new(false),
             names: Mutex::default(),
+            listing: Mutex::default(),
         })
     }
 
@@ -319,6 +322,24 @@ impl GoferInode {
     /// Whether this is the root of the mount, which has no parent in it.
     pub(super) fn is_root(&self) -> bool {
         self.serial == Shared::FIRST_SERIAL
+    }
+
+    /// What a reader of the directory left for the next.
+    pub(super) fn listing(&self) -> Option<Listing> {
+        self.listing.lock().clone()
+    }
+
+    /// Keeps a listing, at the cost of the oldest ones of the mount.
+    pub(super) fn keep_listing(&self, listing: Listing) {
+        let (len, key) = (listing.len(), listing.key());
+        let old = self.listing.lock().replace(listing);
+        drop(old);
+        for (inode, key) in self.shared.count_listing(&self.me, len, key) {
+            let mut listing = inode.listing.lock();
+            let old = listing.take_if(|listing| listing.key() == key);
+            drop(listing);
+            drop(old);
+        }
     }
 
     pub(super) fn ino(&self) -> u64 {

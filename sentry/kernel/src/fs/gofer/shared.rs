@@ -17,6 +17,11 @@ use crate::vfs::path_cache::now_ns;
 /// Donated fds kept without an open file.
 const RECENT_FDS: usize = 256;
 
+/// Bytes of listings kept.
+const LISTINGS_MAX: usize = 8 << 20;
+/// What keeping one takes beside its bytes.
+const LISTING_COST: usize = 128;
+
 /// File systems told apart below one root.
 const MAX_DEVS: usize = 4095;
 
@@ -36,7 +41,16 @@ pub(super) struct Shared {
     inodes: Mutex<HashMap<HostId, Weak<GoferInode>>>,
     /// Read-only fds of files closed lately, oldest first.
     recent: Mutex<VecDeque<Arc<OwnedFd>>>,
+    listings: Mutex<Listings>,
     next_serial: AtomicU64,
+}
+
+/// Listings kept by directories.
+#[derive(Default)]
+struct Listings {
+    /// Directory, length and key of each, oldest first.
+    queue: VecDeque<(Weak<GoferInode>, usize, usize)>,
+    bytes: usize,
 }
 
 impl Shared {
@@ -57,6 +71,7 @@ impl Shared {
             host_devs: Mutex::default(),
             inodes: Mutex::default(),
             recent: Mutex::default(),
+            listings: Mutex::default(),
             next_serial: AtomicU64::new(Self::FIRST_SERIAL),
         })
     }
@@ -166,6 +181,27 @@ impl Shared {
         let evicted = (recent.len() > RECENT_FDS).then(|| recent.pop_front());
         drop(recent);
         drop(evicted);
+    }
+
+    /// Counts a listing that `dir` keeps; answers which are to be dropped.
+    pub fn count_listing(
+        &self,
+        dir: &Weak<GoferInode>,
+        len: usize,
+        key: usize,
+    ) -> Vec<(Arc<GoferInode>, usize)> {
+        let mut evicted = Vec::new();
+        let mut listings = self.listings.lock();
+        listings.queue.push_back((dir.clone(), len, key));
+        listings.bytes += len + LISTING_COST;
+        while listings.bytes > LISTINGS_MAX {
+            let Some((oldest, len, key)) = listings.queue.pop_front() else {
+                break;
+            };
+            listings.bytes -= len + LISTING_COST;
+            evicted.extend(oldest.upgrade().map(|inode| (inode, key)));
+        }
+        evicted
     }
 
     /// Lets go of a kept fd.

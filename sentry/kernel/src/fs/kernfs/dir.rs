@@ -57,7 +57,7 @@ impl FileOps for OpenDir {
         ];
         for (at, (name, ino)) in (0_u64..).zip(dots) {
             let entry = DirEntry {
-                name,
+                name: name.into(),
                 ino,
                 kind: FileKind::Directory,
                 next_offset: at + 1,
@@ -117,7 +117,7 @@ impl Listing for StaticDir {
         let positions = offset..;
         for (at, (name, child)) in positions.zip(self.children.iter().skip(skipped)) {
             let entry = DirEntry {
-                name: name.clone(),
+                name: name.as_slice().into(),
                 ino: child.ino,
                 kind: child.inode.kind(),
                 next_offset: at + 1,

@@ -13,7 +13,8 @@ use syscall_tables::Errno;
 use super::inode::OverlayInode;
 use super::{Layer, is_whiteout, layer_entry};
 use crate::vfs::{
-    DirEntry, File, FileKind, FileOps, InodeRef, OpenMode, OpenRequest, StatusFlags, VfsPath,
+    DirEntry, EntryName, File, FileKind, FileOps, InodeRef, OpenMode, OpenRequest, StatusFlags,
+    VfsPath,
 };
 
 /// An open directory.
@@ -87,7 +88,7 @@ impl OverlayInode {
     /// 1.
     pub(super) fn merged_entries(&self) -> Result<Vec<DirEntry>, Errno> {
         let mut entries = Vec::new();
-        let mut seen: HashSet<Vec<u8>> = HashSet::new();
+        let mut seen: HashSet<EntryName> = HashSet::new();
         let upper = self.upper().into_iter().map(|dir| (Layer::Upper, dir));
         let lower = self.lower().iter().map(|dir| (Layer::Lower, dir));
         for (layer, dir) in upper.chain(lower) {
@@ -114,7 +115,7 @@ impl OverlayInode {
             }
         }
         let dot = |name: &[u8], ino| DirEntry {
-            name: name.to_vec(),
+            name: EntryName::from_slice(name),
             ino,
             kind: FileKind::Directory,
             next_offset: 0,

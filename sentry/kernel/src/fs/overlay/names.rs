@@ -347,7 +347,7 @@ fn clear_whiteouts(dir: &InodeRef) -> Result<(), Errno> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut collect = |entry: DirEntry| {
         if entry.kind == FileKind::CharDevice {
-            names.push(entry.name);
+            names.push(entry.name.into_vec());
         }
         true
     };

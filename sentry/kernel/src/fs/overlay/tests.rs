@@ -80,7 +80,7 @@ fn names(inode: &InodeRef) -> Vec<String> {
                 }
                 room -= 1;
                 position = entry.next_offset;
-                names.push(String::from_utf8(entry.name).expect("tests name in text"));
+                names.push(String::from_utf8(entry.name.into_vec()).expect("tests name in text"));
                 true
             })
             .expect("a directory");

@@ -100,7 +100,7 @@ impl Listing for Root {
         for (id, group) in ns.processes() {
             let position = FIRST_PROCESS + u64::from(id.unsigned_abs());
             let entry = DirEntry {
-                name: id.to_string().into_bytes(),
+                name: id.to_string().into_bytes().into(),
                 ino: Subject::dir_ino(group.pid(), Scope::Process),
                 kind: FileKind::Directory,
                 next_offset: position + 1,

@@ -9,7 +9,7 @@ use syscall_tables::Errno;
 
 use super::inode::{Body, TmpInode};
 use crate::task::Creds;
-use crate::vfs::{DirEntry, FileKind, Inode, RenameFlags};
+use crate::vfs::{DirEntry, EntryName, FileKind, Inode, RenameFlags};
 
 /// What `size` counts per entry, as Linux shows it.
 const ENTRY_SIZE: u64 = 20;
@@ -108,7 +108,7 @@ impl Directory {
 
     pub fn list(&self, ino: u64, offset: u64, emit: &mut dyn FnMut(DirEntry) -> bool) {
         let dot = |name: &[u8], ino, next_offset| DirEntry {
-            name: name.to_vec(),
+            name: EntryName::from_slice(name),
             ino,
             kind: FileKind::Directory,
             next_offset,
@@ -127,7 +127,7 @@ impl Directory {
         let from = Bound::Included(offset.max(FIRST_OFFSET));
         for (&at, entry) in entries.by_offset.range((from, Bound::Unbounded)) {
             let more = emit(DirEntry {
-                name: entry.name.to_vec(),
+                name: EntryName::from_slice(&entry.name),
                 ino: entry.inode.ino,
                 kind: entry.inode.kind(),
                 next_offset: at + 1,

@@ -166,7 +166,10 @@ fn positions_of_entries_are_stable() {
         .into_iter()
         .map(|entry| entry.name)
         .collect();
-    assert_eq!(names, [b"c", b"d"]);
+    assert_eq!(
+        names.iter().map(|name| name.as_slice()).collect::<Vec<_>>(),
+        [b"c", b"d"]
+    );
 }
 
 #[test]

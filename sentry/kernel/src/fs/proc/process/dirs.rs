@@ -67,7 +67,7 @@ impl Listing for Tasks {
         for (tid, task) in self.tasks().map_err(|_| Errno::ENOENT)? {
             let position = u64::from(tid.unsigned_abs()) + 2;
             let entry = DirEntry {
-                name: tid.to_string().into_bytes(),
+                name: tid.to_string().into_bytes().into(),
                 ino: Subject::dir_ino(&task.pid(), Scope::Thread),
                 kind: FileKind::Directory,
                 next_offset: position + 1,
@@ -169,7 +169,7 @@ impl Listing for Namespaces {
         for (index, name) in Namespace::NAMES.iter().enumerate() {
             let position = index as u64 + 2;
             let entry = DirEntry {
-                name: name.as_bytes().to_vec(),
+                name: name.as_bytes().into(),
                 ino: self.link_ino(index),
                 kind: FileKind::Symlink,
                 next_offset: position + 1,

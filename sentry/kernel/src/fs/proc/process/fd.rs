@@ -74,7 +74,7 @@ impl Listing for Descriptors {
         for (fd, ..) in task.files().list() {
             let position = u64::from(fd.0.unsigned_abs()) + 2;
             let entry = DirEntry {
-                name: fd.0.to_string().into_bytes(),
+                name: fd.0.to_string().into_bytes().into(),
                 ino: self.entry_ino(fd),
                 kind: self.kind_of_entries(),
                 next_offset: position + 1,

@@ -164,7 +164,7 @@ impl Listing for Directory {
         for (index, entry) in self.entries() {
             let position = index as u64 + 2;
             let listed = DirEntry {
-                name: entry.name.as_bytes().to_vec(),
+                name: entry.name.as_bytes().into(),
                 ino: self.subject.ino(index),
                 kind: entry.kind(),
                 next_offset: position + 1,
