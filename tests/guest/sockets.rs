@@ -79,6 +79,8 @@ cases![
     udp_poll,
     udp_multicast_options,
     udp_large,
+    udp_hops_of_one_packet,
+    udp_lite,
     raw_refused_for_user,
     inet_unknown,
     netlink_links,
@@ -2060,6 +2062,117 @@ unsafe fn udp_large() {
     eq!(ok!(sendto4(a, &data, pb)), 65_000);
     check!(recv(b, 70_000, 0) == data);
     err!(libc::EMSGSIZE, sendto4(a, &vec![0; 65_508], pb));
+}
+
+/// Sends one byte with one control message that holds an `int`.
+unsafe fn send_with(fd: i32, to: &libc::sockaddr_in6, kind: i32, value: i32) -> isize {
+    let mut control = [0u64; 3];
+    let header = control.as_mut_ptr().cast::<libc::cmsghdr>();
+    (*header).cmsg_len = 20;
+    (*header).cmsg_level = libc::IPPROTO_IPV6;
+    (*header).cmsg_type = kind;
+    libc::CMSG_DATA(header).cast::<i32>().write(value);
+    let mut iov = libc::iovec {
+        iov_base: b"x".as_ptr() as *mut _,
+        iov_len: 1,
+    };
+    let mut msg: libc::msghdr = std::mem::zeroed();
+    msg.msg_name = (to as *const libc::sockaddr_in6 as *mut libc::sockaddr_in6).cast();
+    msg.msg_namelen = 28;
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = 24;
+    libc::sendmsg(fd, &msg, 0)
+}
+
+/// The `int` of the only control message of a datagram.
+unsafe fn recv_int(fd: i32, kind: i32) -> i32 {
+    let (mut byte, mut control) = ([0u8; 1], [0u64; 8]);
+    let mut iov = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    let mut msg: libc::msghdr = std::mem::zeroed();
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = 64;
+    eq!(ok!(libc::recvmsg(fd, &mut msg, 0)), 1);
+    let header = libc::CMSG_FIRSTHDR(&msg);
+    check!(!header.is_null());
+    eq!((*header).cmsg_level, libc::IPPROTO_IPV6);
+    eq!((*header).cmsg_type, kind);
+    libc::CMSG_DATA(header).cast::<i32>().read()
+}
+
+unsafe fn udp_hops_of_one_packet() {
+    need_v6();
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    let b = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    ok!(libc::bind(
+        b,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    let to = v6(port_of(b));
+    ok!(setopt(b, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1));
+    let hops = |value| send_with(a, &to, libc::IPV6_HOPLIMIT, value);
+    for (given, arrives) in [(2, 2), (-1, 64), (255, 255)] {
+        eq!(ok!(hops(given)), 1);
+        eq!(recv_int(b, libc::IPV6_HOPLIMIT), arrives);
+    }
+    err!(libc::EINVAL, hops(256));
+    // The socket's own.
+    ok!(setopt(a, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 7));
+    eq!(ok!(hops(-1)), 1);
+    eq!(recv_int(b, libc::IPV6_HOPLIMIT), 7);
+    ok!(setopt(b, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 0));
+    ok!(setopt(b, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1));
+    eq!(ok!(send_with(a, &to, libc::IPV6_TCLASS, 0x20)), 1);
+    eq!(recv_int(b, libc::IPV6_TCLASS), 0x20);
+}
+
+unsafe fn udp_lite() {
+    const LITE: i32 = libc::IPPROTO_UDPLITE;
+    const SEND_COVERAGE: i32 = 10;
+    const RECV_COVERAGE: i32 = 11;
+    let lite = || libc::socket(libc::AF_INET, libc::SOCK_DGRAM, LITE);
+    let a = lite();
+    if a < 0 {
+        eq!(errno(), libc::EPROTONOSUPPORT);
+        skip("no UDP-Lite here");
+    }
+    let b = ok!(lite());
+    ok!(libc::bind(
+        b,
+        (&v4(0) as *const libc::sockaddr_in).cast(),
+        16
+    ));
+    let port = port_of(b);
+    // Its ports are its own.
+    let udp = socket(libc::AF_INET, libc::SOCK_DGRAM);
+    ok!(libc::bind(
+        udp,
+        (&v4(port) as *const libc::sockaddr_in).cast(),
+        16
+    ));
+    eq!(ok!(sendto4(a, b"light", port)), 5);
+    eq!(recv(b, 20, 0), b"light");
+    err!(libc::EAGAIN, try_recv(udp, libc::MSG_DONTWAIT));
+    // At least the header is covered.
+    eq!(getopt(a, LITE, SEND_COVERAGE), 0);
+    ok!(setopt(a, LITE, SEND_COVERAGE, 3));
+    eq!(getopt(a, LITE, SEND_COVERAGE), 8);
+    ok!(sendto4(a, b"partial", port));
+    eq!(recv(b, 20, 0), b"partial");
+    // Less than asked for is dropped.
+    ok!(setopt(b, LITE, RECV_COVERAGE, 10));
+    ok!(sendto4(a, b"dropped", port));
+    ok!(setopt(a, LITE, SEND_COVERAGE, 12));
+    ok!(sendto4(a, b"enough", port));
+    eq!(recv(b, 20, 0), b"enough");
+    err!(libc::ENOPROTOOPT, setopt(udp, LITE, SEND_COVERAGE, 8));
 }
 
 unsafe fn raw_refused_for_user() {

@@ -12,6 +12,7 @@ const_set! {
         SOL_UDP = 17,
         SOL_IPV6 = 41,
         SOL_ICMPV6 = 58,
+        SOL_UDPLITE = 136,
         SOL_RAW = 255,
         SOL_PACKET = 263,
         SOL_NETLINK = 270,
@@ -250,9 +251,11 @@ const_set! {
 }
 
 const_set! {
-    /// Options at `SOL_UDP`.
+    /// Options at `SOL_UDP` and `SOL_UDPLITE`.
     UDP_OPTIONS: u32 {
         UDP_CORK = 1,
+        UDPLITE_SEND_CSCOV = 10,
+        UDPLITE_RECV_CSCOV = 11,
         UDP_ENCAP = 100,
         UDP_NO_CHECK6_TX = 101,
         UDP_NO_CHECK6_RX = 102,

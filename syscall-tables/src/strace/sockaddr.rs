@@ -83,7 +83,7 @@ pub fn option_name(level: u32, option: u64) -> String {
         abi::SOL_IP => &abi::IP_OPTIONS,
         abi::SOL_IPV6 => &abi::IPV6_OPTIONS,
         abi::SOL_TCP => &abi::TCP_OPTIONS,
-        abi::SOL_UDP => &abi::UDP_OPTIONS,
+        abi::SOL_UDP | abi::SOL_UDPLITE => &abi::UDP_OPTIONS,
         abi::SOL_NETLINK => &abi::NETLINK_OPTIONS,
         _ => return (option as i32).to_string(),
     };

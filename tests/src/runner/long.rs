@@ -62,7 +62,13 @@ fn case(name: &str, limit: Duration) -> Vec<String> {
         format!("stress-ng --{what} 2 --timeout 5s --verify --temp-path . --oomable 2>&1")
     } else {
         let inner = limit.as_secs().saturating_sub(8).max(20);
-        format!("/usr/bin/python3 -m test -W -u none --timeout {inner} {what} 2>&1")
+        // Where the host has a vsock device but no loopback for it, as virtual
+        // machines do, the wait for a connection never ends.
+        let without = match what {
+            "test_socket" => "-i '*VSOCK*' ",
+            _ => "",
+        };
+        format!("/usr/bin/python3 -m test -W -u none --timeout {inner} {without}{what} 2>&1")
     };
     let line = format!(
         "TMPDIR=$(mktemp -d) && export TMPDIR && cd $TMPDIR || exit 99; {line} | tail -400; \

@@ -206,6 +206,7 @@ pub struct NetNamespace {
     next_autobind: AtomicU64,
     pub tcp: PortTable<TcpSocket>,
     pub udp: PortTable<UdpSocket>,
+    pub udp_lite: PortTable<UdpSocket>,
     /// Port ids of netlink sockets, by protocol.
     netlink: Mutex<HashSet<(u32, u32)>>,
     /// All TCP sockets, for `/proc/net/tcp`.
@@ -240,6 +241,7 @@ impl NetNamespace {
             next_autobind: AtomicU64::new(id.wrapping_mul(0x9E37_79B9)),
             tcp: PortTable::default(),
             udp: PortTable::default(),
+            udp_lite: PortTable::default(),
             netlink: Mutex::default(),
             tcp_sockets: Mutex::default(),
         }

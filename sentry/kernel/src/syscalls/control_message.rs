@@ -69,8 +69,7 @@ impl Control {
             if at_socket && domain != AF_UNIX && header.cmsg_type <= SCM_CREDENTIALS {
                 return Err(Errno::EINVAL);
             }
-            // Options for single packets (IP_TOS, IP_PKTINFO…) make no
-            // difference on loopback inside the sentry.
+            // Options for this packet (IP_TOS, IP_PKTINFO…).
             if !at_socket {
                 let (level, kind) = (header.cmsg_level, header.cmsg_type);
                 self.packet.push((level, kind, data.to_vec()));

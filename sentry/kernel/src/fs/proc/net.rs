@@ -34,8 +34,6 @@ pub(super) fn build(instance: &Arc<Instance>) -> Arc<StaticDir> {
     let ino = instance.next_ino();
     let mut dir = Builder::with_ino(instance, ino, ino);
     let texts = [
-        ("udplite", UDP),
-        ("udplite6", UDP6),
         ("raw", UDP),
         ("raw6", UDP6),
         ("icmp", UDP),

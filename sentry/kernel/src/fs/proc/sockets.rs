@@ -9,6 +9,7 @@ use syscall_tables::abi::{TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN};
 
 use crate::fs::kernfs::{Builder, Viewer};
 use crate::net::inet::Family;
+use crate::net::inet::udp::UdpSocket;
 use crate::net::{NetNamespace, Socket, SocketBase};
 
 /// Widths of lines without their line feed.
@@ -21,8 +22,16 @@ const ACCEPTS: u32 = 0x1_0000;
 pub(super) fn fill(dir: &mut Builder) {
     table(dir, "tcp", |viewer| tcp(viewer, Family::V4));
     table(dir, "tcp6", |viewer| tcp(viewer, Family::V6));
-    table(dir, "udp", |viewer| udp(viewer, Family::V4));
-    table(dir, "udp6", |viewer| udp(viewer, Family::V6));
+    let of_udp: Ports = |namespace| namespace.udp.bound();
+    let of_lite: Ports = |namespace| namespace.udp_lite.bound();
+    table(dir, "udp", move |viewer| udp(viewer, Family::V4, of_udp));
+    table(dir, "udp6", move |viewer| udp(viewer, Family::V6, of_udp));
+    table(dir, "udplite", move |viewer| {
+        udp(viewer, Family::V4, of_lite)
+    });
+    table(dir, "udplite6", move |viewer| {
+        udp(viewer, Family::V6, of_lite)
+    });
     dir.file("unix", 0o444, unix);
     table(dir, "sockstat", sockstat);
     table(dir, "sockstat6", sockstat6);
@@ -43,6 +52,9 @@ fn table(
         },
     );
 }
+
+/// Bound sockets of UDP or of UDP-Lite.
+type Ports = fn(&NetNamespace) -> Vec<Arc<UdpSocket>>;
 
 fn namespace(viewer: &Viewer) -> Result<Arc<NetNamespace>, Errno> {
     Ok(viewer.kernel.net.namespace_of(viewer.task()?))
@@ -115,12 +127,12 @@ fn tcp(viewer: &Viewer, family: Family) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-fn udp(viewer: &Viewer, family: Family) -> Result<Vec<u8>, Errno> {
+fn udp(viewer: &Viewer, family: Family, ports: Ports) -> Result<Vec<u8>, Errno> {
     let mut text = match family {
         Family::V4 => super::net::UDP.to_owned(),
         Family::V6 => super::net::UDP6.to_owned(),
     };
-    let sockets = namespace(viewer)?.udp.bound();
+    let sockets = ports(&*namespace(viewer)?);
     let listed = sockets.iter().filter(|socket| socket.family() == family);
     for (at, socket) in listed.enumerate() {
         let (local, peer) = socket.addresses();

@@ -9,7 +9,7 @@
 //! | `ports.rs` | [`PortTable`]: who has which port |
 //! | `options.rs` | options at the levels of IP, TCP and UDP |
 //! | `tcp/` | TCP |
-//! | `udp/` | UDP |
+//! | `udp/` | UDP and UDP-Lite |
 
 mod addr;
 mod options;
@@ -22,7 +22,8 @@ pub use ports::PortTable;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,
+    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW,
+    SOCK_STREAM,
 };
 
 use super::Socket;
@@ -38,9 +39,11 @@ pub fn create(
     protocol: i32,
 ) -> Result<Arc<dyn Socket>, Errno> {
     let protocol = u32::try_from(protocol).map_err(|_| Errno::EINVAL)?;
+    let datagrams = |protocol| udp::UdpSocket::new(ctx.kernel, ctx.task, family, protocol);
     match (kind, protocol) {
         (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok(tcp::TcpSocket::new(ctx.kernel, ctx.task, family)),
-        (SOCK_DGRAM, 0 | IPPROTO_UDP) => Ok(udp::UdpSocket::new(ctx.kernel, ctx.task, family)),
+        (SOCK_DGRAM, 0 | IPPROTO_UDP) => Ok(datagrams(IPPROTO_UDP)),
+        (SOCK_DGRAM, IPPROTO_UDPLITE) => Ok(datagrams(IPPROTO_UDPLITE)),
         // ping_group_range is empty.
         (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::V4 => Err(Errno::EACCES),
         (SOCK_DGRAM, IPPROTO_ICMPV6) if family == Family::V6 => Err(Errno::EACCES),

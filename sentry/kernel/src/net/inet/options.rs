@@ -12,12 +12,12 @@ use syscall_tables::abi::{
     IPV6_MULTICAST_IF, IPV6_MULTICAST_LOOP, IPV6_ORIGDSTADDR, IPV6_RECVDSTOPTS, IPV6_RECVERR,
     IPV6_RECVFRAGSIZE, IPV6_RECVHOPLIMIT, IPV6_RECVHOPOPTS, IPV6_RECVPATHMTU, IPV6_RECVPKTINFO,
     IPV6_RECVRTHDR, IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS,
-    IPV6_UNICAST_IF, IPV6_V6ONLY, SOL_IP, SOL_IPV6, SOL_TCP, SOL_UDP, TCP_CORK, TCP_DEFER_ACCEPT,
-    TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
-    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_QUICKACK,
-    TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS, TCP_TIMESTAMP,
-    TCP_TX_DELAY, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP, UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX,
-    UDP_NO_CHECK6_TX,
+    IPV6_UNICAST_IF, IPV6_V6ONLY, SOL_IP, SOL_IPV6, SOL_TCP, SOL_UDP, SOL_UDPLITE, TCP_CORK,
+    TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_INQ,
+    TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY,
+    TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_THIN_LINEAR_TIMEOUTS, TCP_TIMESTAMP, TCP_TX_DELAY, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    UDP_CORK, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV,
 };
 
 use super::Family;
@@ -126,6 +126,8 @@ const KINDS: &[Kind] = &[
     switch(SOL_UDP, UDP_NO_CHECK6_TX, 0),
     switch(SOL_UDP, UDP_NO_CHECK6_RX, 0),
     switch(SOL_UDP, UDP_GRO, 0),
+    option(SOL_UDPLITE, UDPLITE_SEND_CSCOV, 0, 0, 65_535),
+    option(SOL_UDPLITE, UDPLITE_RECV_CSCOV, 0, 0, 65_535),
 ];
 
 /// Options of an internet socket that differ from their defaults.
@@ -138,9 +140,14 @@ impl InetOptions {
     /// The value of an integer option.
     pub fn value(&self, level: u32, name: u32) -> Option<i32> {
         let kind = find(level, name)?;
+        Some(self.given(level, name).unwrap_or(kind.default))
+    }
+
+    /// The value of an option that was set.
+    pub fn given(&self, level: u32, name: u32) -> Option<i32> {
         let mut changed = self.changed.iter();
         let own = changed.find(|(l, n, _)| (*l, *n) == (level, name));
-        Some(own.map_or(kind.default, |(_, _, value)| *value))
+        own.map(|(_, _, value)| *value)
     }
 
     pub fn is_on(&self, level: u32, name: u32) -> bool {
@@ -187,6 +194,8 @@ impl InetOptions {
             kind.default
         } else if (level, name) == (SOL_IP, IP_TOS) {
             number & 0xff
+        } else if level == SOL_UDPLITE {
+            super::udp::coverage(number)
         } else {
             number
         };

@@ -1,7 +1,8 @@
-//! UDP (`udp(7)`): queues of datagrams.
+//! UDP (`udp(7)`) and UDP-Lite (`udplite(7)`): queues of datagrams.
 //!
 //! | file | holds |
 //! |---|---|
+//! | `packet.rs` | what control messages say of single datagrams |
 //! | `transfer.rs` | addresses, sending and receiving |
 //! | `ops.rs` | the [`Socket`](crate::net::Socket) interface and options |
 //!
@@ -9,6 +10,7 @@
 //! those of another socket; the port table is below `state`.
 
 mod ops;
+mod packet;
 mod transfer;
 
 #[cfg(test)]
@@ -19,10 +21,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use syscall_tables::abi::{IPPROTO_UDP, SOCK_DGRAM};
+use syscall_tables::abi::{IPPROTO_UDPLITE, SOCK_DGRAM};
 
 use super::Family;
 use super::options::InetOptions;
+use super::ports::PortTable;
 use crate::kernel::Kernel;
 use crate::net::{Net, NetNamespace, SocketBase};
 use crate::task::Task;
@@ -38,6 +41,8 @@ struct Datagram {
     to: IpAddr,
     ttl: u8,
     tos: u8,
+    /// Bytes of UDP-Lite that a check sum covers, if not all.
+    coverage: Option<i32>,
     time: Timestamp,
 }
 
@@ -63,7 +68,18 @@ struct State {
     send_ended: bool,
 }
 
-/// A UDP socket.
+/// Header of UDP and UDP-Lite, in bytes.
+const HEADER: i32 = 8;
+
+/// A coverage of check sums as given: 0 for all, else at least the header.
+pub(super) fn coverage(bytes: i32) -> i32 {
+    match bytes {
+        0 => 0,
+        bytes => bytes.clamp(HEADER, i32::from(u16::MAX)),
+    }
+}
+
+/// A socket of UDP or UDP-Lite.
 pub struct UdpSocket {
     base: SocketBase,
     family: Family,
@@ -76,15 +92,15 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A fresh socket of `task`.
-    pub fn new(kernel: &Kernel, task: &Task, family: Family) -> Arc<Self> {
+    /// A fresh socket of `task`, with `IPPROTO_UDP` or `IPPROTO_UDPLITE`.
+    pub fn new(kernel: &Kernel, task: &Task, family: Family, protocol: u32) -> Arc<Self> {
         let net = kernel.net.clone();
         let namespace = net.namespace_of(task);
         let owner = task.creds().fsuid;
         let ino = net.next_ino();
         let any = family.any();
         Arc::new_cyclic(|me| Self {
-            base: SocketBase::new(family.raw(), SOCK_DGRAM, IPPROTO_UDP, ino, owner),
+            base: SocketBase::new(family.raw(), SOCK_DGRAM, protocol, ino, owner),
             family,
             me: me.clone(),
             _net: net,
@@ -101,6 +117,19 @@ impl UdpSocket {
             rx: Mutex::default(),
             options: Mutex::default(),
         })
+    }
+
+    fn is_lite(&self) -> bool {
+        self.base.protocol == IPPROTO_UDPLITE
+    }
+
+    /// The ports of its protocol.
+    fn ports(&self) -> &PortTable<Self> {
+        if self.is_lite() {
+            &self.namespace.udp_lite
+        } else {
+            &self.namespace.udp
+        }
     }
 
     /// Local and remote address.

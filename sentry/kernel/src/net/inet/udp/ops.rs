@@ -7,7 +7,8 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{
     IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IP_MTU, IP_MULTICAST_IF, IP_OPTIONS_OPT,
     IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP, IPV6_MTU, IPV6_V6ONLY, IpMreqn, Ipv6Mreq, MsgFlags,
-    SO_PEERCRED, SOL_IP, SOL_IPV6, SOL_SOCKET, Ucred,
+    SO_PEERCRED, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE, UDPLITE_RECV_CSCOV,
+    UDPLITE_SEND_CSCOV, Ucred,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -23,6 +24,17 @@ use crate::sync::Events;
 const GROUPS_MAX: usize = 20;
 
 impl UdpSocket {
+    /// UDP-Lite has the options of UDP at its own level too.
+    fn level_of(&self, level: u32, name: u32) -> Result<u32, Errno> {
+        let own = matches!(name, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV);
+        match level {
+            SOL_UDPLITE | SOL_UDP if own && self.is_lite() => Ok(SOL_UDPLITE),
+            SOL_UDPLITE if own || !self.is_lite() => Err(Errno::ENOPROTOOPT),
+            SOL_UDPLITE => Ok(SOL_UDP),
+            level => Ok(level),
+        }
+    }
+
     /// Joins or leaves a group.
     fn membership(&self, level: u32, name: u32, value: &[u8]) -> Result<(), Errno> {
         let group = if level == SOL_IP {
@@ -145,6 +157,7 @@ impl Socket for UdpSocket {
             (SOL_IP, IP_OPTIONS_OPT) => Ok(Vec::new()),
             (SOL_IP, IP_MULTICAST_IF) => Ok(vec![0; 4]),
             _ => {
+                let level = self.level_of(level, name)?;
                 let options = self.options.lock();
                 options.get(self.family, level, name, max_len)
             }
@@ -171,6 +184,7 @@ impl Socket for UdpSocket {
             (SOL_IP, IP_OPTIONS_OPT) if value.is_empty() => Ok(()),
             (SOL_IPV6, IPV6_V6ONLY) if self.addresses().0.port() != 0 => Err(Errno::EINVAL),
             _ => {
+                let level = self.level_of(level, name)?;
                 let creds = ctx.task.creds();
                 let mut options = self.options.lock();
                 options.set(&creds, self.family, level, name, value)
@@ -199,7 +213,7 @@ impl Socket for UdpSocket {
     fn release(&self) {
         let (port, ino) = (self.addresses().0.port(), self.base.ino);
         if port != 0 {
-            self.namespace.udp.unbind(port, ino);
+            self.ports().unbind(port, ino);
         }
         let mut rx = self.rx.lock();
         rx.closed = true;

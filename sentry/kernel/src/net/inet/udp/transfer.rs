@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use syscall_tables::Errno;
 use syscall_tables::abi::{
-    IP_FREEBIND, IP_MULTICAST_LOOP, IP_ORIGDSTADDR, IP_PKTINFO, IP_RECVERR, IP_RECVTOS, IP_RECVTTL,
-    IP_TOS, IP_TTL, IPV6_HOPLIMIT, IPV6_PKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVPKTINFO,
-    IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_V6ONLY, In6Pktinfo, InPktinfo, MsgFlags, SCM_TIMESTAMP,
-    SCM_TIMESTAMPNS, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SO_TIMESTAMP, SO_TIMESTAMPNS,
-    SOL_IP, SOL_IPV6, SOL_SOCKET, Timespec, Timeval,
+    IP_FREEBIND, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_ORIGDSTADDR, IP_PKTINFO, IP_RECVERR,
+    IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, IPV6_HOPLIMIT, IPV6_MULTICAST_HOPS, IPV6_PKTINFO,
+    IPV6_RECVHOPLIMIT, IPV6_RECVPKTINFO, IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY, In6Pktinfo, InPktinfo, MsgFlags, SCM_TIMESTAMP, SCM_TIMESTAMPNS, SO_BROADCAST,
+    SO_REUSEADDR, SO_REUSEPORT, SO_TIMESTAMP, SO_TIMESTAMPNS, SOL_IP, SOL_IPV6, SOL_SOCKET,
+    SOL_UDPLITE, Timespec, Timeval, UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV,
 };
 use zerocopy::IntoBytes;
 
-use super::{Datagram, OVERHEAD, UdpSocket};
+use super::packet::PacketOptions;
+use super::{Datagram, HEADER, OVERHEAD, UdpSocket};
 use crate::net::inet::addr::{GivenAddr, destination, is_bindable, is_broadcast, source_for};
 use crate::net::inet::ports::BindRequest;
 use crate::net::interface::LOOPBACK_INDEX;
@@ -55,7 +57,7 @@ impl UdpSocket {
             return Err(Errno::EINVAL);
         }
         let wish = self.wish(addr.ip(), addr.port());
-        let port = self.namespace.udp.bind(&me, wish)?;
+        let port = self.ports().bind(&me, wish)?;
         state.local = SocketAddr::new(addr.ip(), port);
         state.bound_ip = addr.ip();
         state.explicit = true;
@@ -68,7 +70,7 @@ impl UdpSocket {
         if state.local.port() == 0 {
             let me = self.me.upgrade().ok_or(Errno::EBADF)?;
             let wish = self.wish(state.bound_ip, 0);
-            let port = self.namespace.udp.bind(&me, wish);
+            let port = self.ports().bind(&me, wish);
             let port = port.map_err(|_| Errno::EAGAIN)?;
             state.local.set_port(port);
         }
@@ -102,9 +104,7 @@ impl UdpSocket {
         state.peer = Some(to);
         state.local.set_ip(source);
         let port = state.local.port();
-        self.namespace
-            .udp
-            .set_peer(port, self.base.ino, source, Some(to));
+        self.ports().set_peer(port, self.base.ino, source, Some(to));
         drop(state);
         self.base.notify_all();
         Ok(())
@@ -118,10 +118,10 @@ impl UdpSocket {
         let ip = state.bound_ip;
         let port = state.local.port();
         if state.explicit {
-            self.namespace.udp.set_peer(port, self.base.ino, ip, None);
+            self.ports().set_peer(port, self.base.ino, ip, None);
             state.local.set_ip(ip);
         } else {
-            self.namespace.udp.unbind(port, self.base.ino);
+            self.ports().unbind(port, self.base.ino);
             state.local = SocketAddr::new(ip, 0);
         }
     }
@@ -155,6 +155,7 @@ impl UdpSocket {
             return Err(Errno::EINVAL);
         }
         self.base.take_error()?;
+        let packet = PacketOptions::parse(self.family, request.control)?;
         let broadcast = is_broadcast(to.ip());
         if broadcast && !self.base.is_on(SO_BROADCAST) {
             return Err(Errno::EACCES);
@@ -169,7 +170,9 @@ impl UdpSocket {
             SocketAddr::new(destination(to.ip())?, to.port())
         };
         let local = self.bound()?;
-        let source = if local.ip().is_unspecified() || local.ip().is_multicast() {
+        let source = if let Some(source) = packet.source {
+            source
+        } else if local.ip().is_unspecified() || local.ip().is_multicast() {
             source_for(to.ip())
         } else {
             local.ip()
@@ -179,11 +182,11 @@ impl UdpSocket {
         }
         let from = SocketAddr::new(source, local.port());
         if group {
-            self.send_to_group(request.data, from, to);
+            self.send_to_group(request.data, from, to, &packet);
             return Ok(request.data.len());
         }
-        match self.namespace.udp.receiver(to, from) {
-            Some(receiver) => receiver.deliver(self.datagram(request.data, from, to)),
+        match self.ports().receiver(to, from) {
+            Some(receiver) => receiver.deliver(self.datagram(request.data, from, to, &packet)),
             // As if ICMP had told; only the connected hear of it.
             None => {
                 let wants = peer == Some(to) || self.options.lock().is_on(SOL_IP, IP_RECVERR);
@@ -196,36 +199,49 @@ impl UdpSocket {
         Ok(request.data.len())
     }
 
-    fn datagram(&self, data: &[u8], from: SocketAddr, to: SocketAddr) -> Datagram {
+    fn datagram(
+        &self,
+        data: &[u8],
+        from: SocketAddr,
+        to: SocketAddr,
+        packet: &PacketOptions,
+    ) -> Datagram {
         let options = self.options.lock();
         let byte = |level, name| {
             let value = options.value(level, name).unwrap_or(0);
             u8::try_from(value).unwrap_or(0)
         };
-        let tos = match to {
-            SocketAddr::V4(_) => byte(SOL_IP, IP_TOS),
-            SocketAddr::V6(_) => byte(SOL_IPV6, IPV6_TCLASS),
+        let (ttl, tos) = match to {
+            SocketAddr::V4(to) if to.ip().is_multicast() => (IP_MULTICAST_TTL, IP_TOS),
+            SocketAddr::V4(_) => (IP_TTL, IP_TOS),
+            SocketAddr::V6(to) if to.ip().is_multicast() => (IPV6_MULTICAST_HOPS, IPV6_TCLASS),
+            SocketAddr::V6(_) => (IPV6_UNICAST_HOPS, IPV6_TCLASS),
         };
+        let level = if to.is_ipv4() { SOL_IP } else { SOL_IPV6 };
+        let coverage = options.given(SOL_UDPLITE, UDPLITE_SEND_CSCOV);
+        let len = i32::try_from(data.len()).unwrap_or(i32::MAX);
+        let partial = |bytes: &i32| *bytes != 0 && *bytes < len.saturating_add(HEADER);
         Datagram {
             data: data.into(),
             from,
             to: to.ip(),
-            ttl: byte(SOL_IP, IP_TTL),
-            tos,
+            ttl: packet.ttl.unwrap_or_else(|| byte(level, ttl)),
+            tos: packet.tos.unwrap_or_else(|| byte(level, tos)),
+            coverage: coverage.filter(partial),
             time: Timestamp::now(),
         }
     }
 
-    fn send_to_group(&self, data: &[u8], from: SocketAddr, to: SocketAddr) {
+    fn send_to_group(&self, data: &[u8], from: SocketAddr, to: SocketAddr, packet: &PacketOptions) {
         let loops = self.options.lock().value(SOL_IP, IP_MULTICAST_LOOP) != Some(0);
         let multicast = to.ip().is_multicast();
         if multicast && !loops {
             return;
         }
-        for receiver in self.namespace.udp.group(to, from) {
+        for receiver in self.ports().group(to, from) {
             let member = !multicast || receiver.state.lock().groups.contains(&to.ip());
             if member {
-                receiver.deliver(self.datagram(data, from, to));
+                receiver.deliver(self.datagram(data, from, to, packet));
             }
         }
     }
@@ -233,6 +249,15 @@ impl UdpSocket {
     /// Puts a datagram into the queue, or drops it when that is full.
     fn deliver(self: &Arc<Self>, datagram: Datagram) {
         let limit = self.base.recv_buffer();
+        if let Some(covered) = datagram.coverage {
+            let options = self.options.lock();
+            let least = options.given(SOL_UDPLITE, UDPLITE_RECV_CSCOV);
+            // udplite(7): what covers less than asked for is dropped; 0 asks
+            // for all.
+            if least.is_some_and(|least| least == 0 || covered < least) {
+                return;
+            }
+        }
         let mut rx = self.rx.lock();
         if rx.closed {
             return;
