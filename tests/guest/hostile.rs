@@ -31,6 +31,7 @@ cases![
     many_threads_end_at_once,
     exec_storm,
     exec_carries_nothing_over,
+    read_only_mappings_stay_so,
 ];
 
 static SIGNO: AtomicI32 = AtomicI32::new(0);
@@ -615,4 +616,113 @@ unsafe fn exec_carries_nothing_over() {
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
         "status {status:#x}"
     );
+}
+
+/// Where stubs of systrap make host calls for app threads.
+const STUB_CALLS: std::ops::Range<usize> = 0x7fff_0001_5000..0x7fff_0001_6000;
+
+/// The `syscall` instruction of stub text with which a thread exits: of all of
+/// them the one behind which a stray thread does the least. The host's filter
+/// makes no difference between them. 0 where there is no stub.
+unsafe fn stub_exit_site() -> usize {
+    let byte = |at: usize| {
+        let out: u64;
+        SIGNO.store(0, SeqCst);
+        std::arch::asm!("lea r12, [rip + 2f]", "movzx {o}, byte ptr [{a}]", "2:", o = out(reg) out, a = in(reg) at, out("r12") _);
+        (SIGNO.load(SeqCst) == 0).then_some(out as u8)
+    };
+    if byte(STUB_CALLS.start).is_none() {
+        return 0;
+    }
+    let text: Vec<u8> = STUB_CALLS.filter_map(|at| byte(at)).collect();
+    // mov eax, 60; syscall
+    let exit = [0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+    match text.windows(exit.len()).position(|code| code == exit) {
+        Some(at) => STUB_CALLS.start + at + 5,
+        None => usize::MAX,
+    }
+}
+
+/// Makes pages writable by calls that the kernel does not see, if the host
+/// lets it, and stores into them.
+unsafe fn force_writes(pages: &[*mut u8]) {
+    let state = libc::mmap(
+        std::ptr::null_mut(),
+        4096,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        -1,
+        0,
+    );
+    let state = &*ok!(state).cast::<AtomicI32>();
+    fork(|| {
+        catch();
+        let site = stub_exit_site();
+        if site == 0 || site == usize::MAX {
+            state.store(if site == 0 { 1 } else { 2 }, SeqCst);
+            return;
+        }
+        for &page in pages {
+            let at = page as usize;
+            std::thread::spawn(move || {
+                std::arch::asm!(
+                    "jmp {site}", site = in(reg) site, in("rax") 10u64, in("rdi") at,
+                    in("rsi") 4096u64, in("rdx") 3u64, options(noreturn),
+                );
+            });
+        }
+        let end = now_ms() + 30;
+        while now_ms() < end {
+            for &page in pages {
+                std::arch::asm!("lea r12, [rip + 2f]", "mov byte ptr [{p}], 0x58", "2:", p = in(reg) page, out("r12") _);
+            }
+        }
+        state.store(1, SeqCst);
+    });
+    // The process itself may take long to end: its threads have gone behind
+    // the kernel's back.
+    let end = now_ms() + 10_000;
+    while state.load(SeqCst) == 0 && now_ms() < end {
+        sleep_ms(5);
+    }
+    eq!(state.load(SeqCst), 1);
+}
+
+/// What was opened for reading alone stays unwritten, also where guest code
+/// can change protections behind the kernel's back.
+unsafe fn read_only_mappings_stay_so() {
+    let map = |fd: i32, prot: i32| {
+        libc::mmap(std::ptr::null_mut(), 4096, prot, libc::MAP_SHARED, fd, 0).cast::<u8>()
+    };
+    let memfd = ok!(libc::memfd_create(c"test".as_ptr(), 0));
+    ok!(libc::ftruncate(memfd, 4096));
+    write_file("f", &[0; 4096]);
+    let file = open("f", libc::O_RDWR);
+    let rw = libc::PROT_READ | libc::PROT_WRITE;
+    let own = open(&format!("/proc/self/fd/{memfd}"), libc::O_RDONLY);
+    let id = ok!(libc::shmget(libc::IPC_PRIVATE, 4096, 0o600));
+    let shared = ok!(libc::shmat(id, std::ptr::null(), 0)).cast::<u8>();
+    let attached = ok!(libc::shmat(id, std::ptr::null(), libc::SHM_RDONLY)).cast::<u8>();
+    libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut());
+    let pairs = [
+        (ok!(map(memfd, rw)), ok!(map(own, libc::PROT_READ))),
+        (
+            ok!(map(file, rw)),
+            ok!(map(open("f", libc::O_RDONLY), libc::PROT_READ)),
+        ),
+        (shared, attached),
+    ];
+    for (_, page) in pairs {
+        err!(
+            libc::EACCES,
+            libc::mprotect(page.cast(), 4096, libc::PROT_WRITE)
+        );
+    }
+    force_writes(&pairs.map(|(_, page)| page));
+    for (writable, page) in pairs {
+        eq!(*writable, 0);
+        // Writes by who may write are seen there.
+        *writable = 7;
+        eq!(*page, 7);
+    }
 }

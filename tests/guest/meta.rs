@@ -1088,6 +1088,18 @@ unsafe fn statfs_calls() {
         &mut sf
     ));
     eq!(sf.f_type, libc::TMPFS_MAGIC);
+    ok!(libc::fstatfs(
+        ok!(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)),
+        &mut sf
+    ));
+    eq!(sf.f_type, 0x534f_434b);
+    ok!(libc::fstatfs(ok!(libc::eventfd(0, 0)), &mut sf));
+    eq!(sf.f_type, 0x0904_1934);
+    ok!(libc::fstatfs(
+        open("/proc/self/ns/uts", libc::O_RDONLY),
+        &mut sf
+    ));
+    eq!(sf.f_type, libc::NSFS_MAGIC);
 }
 
 unsafe fn disk_inode_stability() {

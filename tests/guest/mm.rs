@@ -940,6 +940,17 @@ unsafe fn statm_fields() {
         .collect();
     eq!(fields.len(), 7);
     check!(fields[0] >= fields[1] && fields[1] > 0, "{fields:?}");
+    let p = anon(8 << 20);
+    for i in 0..2048 {
+        *p.add(i * PAGE) = 1;
+    }
+    let now: u64 = read_text("/proc/self/statm")
+        .split_whitespace()
+        .nth(1)
+        .and_then(|f| f.parse().ok())
+        .unwrap_or(0);
+    let grown = now.saturating_sub(fields[1]);
+    check!((2000..2300).contains(&grown), "{grown} pages more");
 }
 
 unsafe fn memfd(flags: u32) -> i32 {

@@ -180,6 +180,30 @@ unsafe fn wait_rusage() {
         + ru.ru_stime.tv_usec;
     check!(us > 5_000, "only {us} us of CPU time");
     check!(ru.ru_maxrss > 0);
+    // What has been given back by the end counts, also of grandchildren.
+    let pid = fork(|| {
+        in_child(|| {
+            let p = anon(64 << 20);
+            for i in 0..16384 {
+                *p.add(i * 4096) = 1;
+            }
+            libc::munmap(p.cast(), 64 << 20);
+        });
+    });
+    eq!(ok!(libc::wait4(pid, &mut st, 0, &mut ru)), pid);
+    check!(
+        ru.ru_maxrss > 64 << 10 && ru.ru_maxrss < 128 << 10,
+        "{} KiB",
+        ru.ru_maxrss
+    );
+    ok!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut ru));
+    check!(ru.ru_maxrss > 64 << 10, "{} KiB", ru.ru_maxrss);
+    ok!(libc::getrusage(libc::RUSAGE_SELF, &mut ru));
+    check!(
+        ru.ru_maxrss > 0 && ru.ru_maxrss < 64 << 10,
+        "{} KiB",
+        ru.ru_maxrss
+    );
 }
 
 unsafe fn wait_by_group() {

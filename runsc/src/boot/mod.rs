@@ -118,7 +118,7 @@ struct Sentry {
 
 fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
     // /proc and /sys are out of reach afterwards.
-    let system = System::open();
+    let mut system = System::open();
     crate::sys::raise_file_limit();
     let network = jail::enter(&plan.id, &plan.network).context("the sandbox can't be jailed")?;
     let network_kind = match network {
@@ -148,7 +148,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     seccomp::prepare_allocator();
 
     let executor = Executor::new(system.cpu_count());
-    let (platform, kind) = start_platform(options.platform, &executor)?;
+    let (platform, kind) = start_platform(options.platform, &mut system, &executor)?;
     let config = KernelConfig {
         platform,
         executor,
@@ -191,12 +191,16 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
 
 fn start_platform(
     name: PlatformName,
+    system: &mut System,
     executor: &Executor,
 ) -> Result<(Arc<dyn Platform>, PlatformKind)> {
     Ok(match name {
         PlatformName::Systrap => {
-            let platform = Systrap::new(systrap::Options::default())
-                .context("the systrap platform can't be started; try --platform=ptrace")?;
+            let platform = Systrap::new(systrap::Options {
+                proc: system.take_proc(),
+                ..systrap::Options::default()
+            })
+            .context("the systrap platform can't be started; try --platform=ptrace")?;
             executor.add_hot_source(platform.hot_source());
             (platform, PlatformKind::Systrap)
         }

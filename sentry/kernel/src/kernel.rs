@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sentry_platform::executor::Executor;
@@ -197,6 +200,47 @@ impl Kernel {
             }
         })
         .await;
+    }
+
+    /// Makes the sizes of all address spaces known, to be awaited before
+    /// [`Self::memory_used_bytes`].
+    pub async fn measure_all(&self) {
+        let mut seen = std::collections::HashSet::new();
+        for (_, task) in self.root_pid_ns.tasks() {
+            let mm = task.mm();
+            if seen.insert(mm.id()) {
+                self.measure(&mm).await;
+            }
+        }
+    }
+
+    /// Makes the size of one known. A stub that does not react is left out.
+    pub async fn measure(&self, mm: &MemoryManager) {
+        let deadline = Instant::now() + Duration::from_millis(100);
+        self.within(deadline, mm.space.measure()).await;
+    }
+
+    /// The result of `work`, if it comes in time.
+    pub(crate) async fn within<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        let mut timer = pin!(None);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if timer.is_none() {
+                timer.set(Some(self.executor.sleep_until(deadline)));
+            }
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Memory that guests have in use, in bytes.

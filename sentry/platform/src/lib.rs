@@ -15,6 +15,7 @@
 //! | [`host`] | host calls the sentry makes, as safe functions |
 //! | [`ptrace`] | the platform on PTRACE_SYSEMU |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
+//! | [`residency`] | how much memory a stub has had |
 //! | [`xstate`] | the layout of vector state |
 
 pub mod executor;
@@ -23,6 +24,7 @@ pub mod futex;
 pub mod gofer_channel;
 pub mod host;
 pub mod ptrace;
+pub mod residency;
 pub mod systrap;
 pub mod traits;
 pub mod xstate;

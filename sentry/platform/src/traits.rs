@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +19,8 @@ use std::time::Duration;
 use bitflags::bitflags;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
+
+use crate::residency::FinalPeak;
 
 /// A boxed future for operations that cost microseconds anyway.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -221,6 +223,15 @@ pub trait Platform: Send + Sync {
 
     /// A fresh stub process with an empty guest range.
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>>;
+
+    /// A descriptor of the same file for mappings that must stay read-only
+    /// where guest code could change their protection itself.
+    fn read_only<'a>(&'a self, fd: BorrowedFd<'a>) -> BoxFuture<'a, Result<OwnedFd, Errno>> {
+        let copy = fd.try_clone_to_owned();
+        Box::pin(async move {
+            copy.map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))
+        })
+    }
 }
 
 /// One guest address space: a stub process. Dropping the last reference kills
@@ -253,8 +264,25 @@ pub trait AddressSpace: Send + Sync {
     /// runs once [`GuestThread::poll_run`] is called.
     fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>>;
 
-    /// Resident set size in bytes, for `/proc` and `getrusage`.
+    /// Makes what [`Self::resident_bytes`] and [`Self::peak_bytes`] need, if
+    /// that takes a call of the stub. To be awaited before them.
+    fn measure(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    /// Resident set size in bytes, for `/proc`; 0 if it is not known.
     fn resident_bytes(&self) -> u64;
+
+    /// The largest that it has been, for `getrusage`; 0 if it is not known.
+    fn peak_bytes(&self) -> u64 {
+        self.resident_bytes()
+    }
+
+    /// The latter after the end of the stub, where asking before it ends
+    /// takes long.
+    fn final_peak(&self) -> Option<Arc<FinalPeak>> {
+        None
+    }
 
     /// Ends the stub process now (SIGKILL); its threads trap with
     /// [`Trap::Killed`].

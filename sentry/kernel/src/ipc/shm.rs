@@ -14,6 +14,7 @@ use syscall_tables::abi::{
 use super::{IpcNamespace, Object, Perm, now};
 use crate::mm::{Attachment, FutexObject, Holder, Mapped, page_ceil};
 use crate::task::{Creds, Pid, PidNamespace, UserNamespace};
+use crate::vfs::ReadOnlyFd;
 
 struct State {
     perm: Perm,
@@ -33,6 +34,7 @@ struct State {
 pub struct Segment {
     state: Mutex<State>,
     fd: Arc<OwnedFd>,
+    pub(crate) read_only: ReadOnlyFd,
     size_bytes: u64,
     ns: Weak<IpcNamespace>,
 }
@@ -89,6 +91,7 @@ impl IpcNamespace {
                     last: None,
                 }),
                 fd: Arc::new(fd),
+                read_only: ReadOnlyFd::default(),
                 size_bytes,
                 ns,
             }))

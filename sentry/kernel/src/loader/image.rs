@@ -450,7 +450,7 @@ fn hwcap() -> u32 {
 /// The host object behind an executable; `ENOEXEC` if it can't be mapped.
 fn mapped(file: &Arc<File>) -> Result<Arc<Mapped>, Errno> {
     match file.ops.map(file) {
-        Ok(crate::vfs::MapSource::Host { fd, object }) => Ok(Arc::new(Mapped {
+        Ok(crate::vfs::MapSource::Host { fd, object, .. }) => Ok(Arc::new(Mapped {
             fd,
             object: FutexObject::File(object),
             holder: Holder::File(file.clone()),

@@ -55,6 +55,8 @@ impl MapLine {
 pub struct Usage {
     pub total: u64,
     pub resident: u64,
+    /// The most that has been resident.
+    pub peak: u64,
     /// File and shared mappings.
     pub shared: u64,
     /// Executable file mappings.
@@ -121,6 +123,7 @@ impl MemoryManager {
     /// Sums over the mappings, and what the host says is resident.
     pub fn usage(&self) -> Usage {
         let resident = self.space.resident_bytes();
+        let peak = self.space.peak_bytes();
         let state = self.state();
         let mut usage = Usage {
             total: state.tree.total_bytes(),
@@ -143,6 +146,7 @@ impl MemoryManager {
             }
         }
         usage.resident = resident.min(usage.total);
+        usage.peak = peak.max(usage.resident);
         usage.shared = usage.shared.min(usage.resident);
         usage
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentry_platform::executor::block_on;
 use syscall_tables::table;
 
 use super::{Sandbox, SandboxError};
@@ -49,6 +50,7 @@ impl Sandbox {
     /// The processes of a container, by their ids.
     pub fn processes(&self, id: &str) -> Result<Vec<ProcessInfo>, SandboxError> {
         let ns = self.container(id)?.pid_ns.clone();
+        block_on(self.kernel.measure_all());
         let mut list = Vec::new();
         for group in self.members(id) {
             let Some(leader) = group.leader() else {

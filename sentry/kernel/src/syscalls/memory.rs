@@ -1,5 +1,6 @@
 //! `mmap`, `munmap`, `mprotect`, `brk`, `mremap` and their relatives.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use sentry_platform::{Protection, host};
@@ -10,13 +11,14 @@ use syscall_tables::abi::{
 };
 
 use crate::ctx::{Ctx, SysResult};
+use crate::kernel::Kernel;
 use crate::mm::{
     Backing, Extend, FutexObject, Holder, Limits, MapRequest, Mapped, Place, RemapRequest, Via,
     VmaFlags, is_page_aligned, page_ceil, page_range,
 };
 use crate::task::CapSet;
 use crate::user::Args;
-use crate::vfs::{Fd, File, FileKind, MapSource, MountFlags, OpenMode, StatusFlags};
+use crate::vfs::{Fd, File, FileKind, MapSource, MountFlags, OpenMode, ReadOnlyFd, StatusFlags};
 
 /// The caller's limits on memory.
 pub(super) fn limits(ctx: &Ctx<'_>) -> Limits {
@@ -59,8 +61,27 @@ fn shared_anonymous(len_bytes: u64) -> Result<Arc<Mapped>, Errno> {
     }))
 }
 
+/// `fd` itself if it can't be written through, or else the descriptor in
+/// `read_only`: on some platforms guest code can change the protection of a
+/// mapping without the kernel's leave, and the host must refuse it then.
+pub(super) async fn without_write(
+    kernel: &Kernel,
+    fd: Arc<OwnedFd>,
+    read_only: &ReadOnlyFd,
+) -> Result<Arc<OwnedFd>, Errno> {
+    if host::file::is_read_only(&fd)? {
+        return Ok(fd);
+    }
+    if let Some(known) = read_only.get() {
+        return Ok(known.clone());
+    }
+    let made = Arc::new(kernel.platform.read_only(fd.as_fd()).await?);
+    Ok(read_only.get_or_init(|| made).clone())
+}
+
 /// What a mapping of `file` shows and may become.
-fn file_backing(
+async fn file_backing(
+    kernel: &Kernel,
     file: Arc<File>,
     shared: bool,
     wanted: Protection,
@@ -89,7 +110,16 @@ fn file_backing(
         max.remove(Protection::EXEC);
     }
     let backing = match file.ops.map(&file)? {
-        MapSource::Host { fd, object } => {
+        MapSource::Host {
+            fd,
+            object,
+            read_only,
+        } => {
+            let fd = if shared && !max.contains(Protection::WRITE) {
+                without_write(kernel, fd, &read_only).await?
+            } else {
+                fd
+            };
             let mapped = Mapped {
                 fd,
                 object: FutexObject::File(object),
@@ -175,7 +205,7 @@ pub async fn mmap(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     }
     let wanted = protection(prot);
     let (backing, max_protection) = match file {
-        Some(file) => file_backing(file, shared, wanted, len, offset)?,
+        Some(file) => file_backing(ctx.kernel, file, shared, wanted, len, offset).await?,
         None if shared => (
             Backing::Object(shared_anonymous(len)?, 0),
             Protection::all(),

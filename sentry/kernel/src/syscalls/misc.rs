@@ -61,6 +61,7 @@ pub async fn setdomainname(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 pub async fn sysinfo(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let kernel = ctx.kernel;
+    kernel.measure_all().await;
     let total = kernel.memory_bytes;
     let tasks = kernel.root_pid_ns.tasks().len();
     let info = Sysinfo {

@@ -115,12 +115,19 @@ fn check_foreign(own: &Creds, other: &Creds) -> Result<(), Errno> {
 }
 
 pub async fn getrusage(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
-    let usage = match args.i32(0) {
-        RUSAGE_SELF => ctx.task.group.usage(),
-        RUSAGE_CHILDREN => ctx.task.group.children_usage(),
-        RUSAGE_THREAD => ctx.task.usage(),
+    let group = &ctx.task.group;
+    let who = args.i32(0);
+    if matches!(who, RUSAGE_SELF | RUSAGE_THREAD) {
+        ctx.kernel.measure(&ctx.task.mm()).await;
+    }
+    let (mut usage, peaks) = match who {
+        RUSAGE_SELF => (group.usage(), group.peaks.lock().clone()),
+        RUSAGE_CHILDREN => (group.children_usage(), group.reaped_peaks.lock().clone()),
+        RUSAGE_THREAD => (ctx.task.usage(), group.peaks.lock().clone()),
         _ => return Err(Errno::EINVAL),
     };
+    let past = peaks.largest(ctx.kernel).await;
+    usage.max_rss_bytes = usage.max_rss_bytes.max(past);
     ctx.write(args.ptr(1), &rusage(&usage)).await?;
     Ok(0)
 }

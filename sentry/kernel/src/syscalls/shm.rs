@@ -1,16 +1,18 @@
 //! System V shared memory.
 
+use std::sync::Arc;
+
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, PAGE_SIZE, SHM_INFO, SHM_LOCK, SHM_STAT, SHM_STAT_ANY,
     SHM_UNLOCK, SHMALL, SHMMAX, SHMMIN, SHMMNI, ShmFlags, ShmInfo, ShmidDs, Shminfo,
 };
 
-use super::memory::limits;
+use super::memory::{limits, without_write};
 use crate::ctx::{Ctx, SysResult};
 use crate::ipc::{Object, READ, WRITE};
 use crate::mm::{
-    Backing, MapRequest, Place, Via, VmaFlags, is_page_aligned, page_ceil, page_floor,
+    Backing, MapRequest, Mapped, Place, Via, VmaFlags, is_page_aligned, page_ceil, page_floor,
 };
 use crate::task::CapSet;
 use crate::user::Args;
@@ -69,8 +71,14 @@ pub async fn shmat(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         addr => Place::FixedNoReplace(addr),
     };
     let mut max_protection = Protection::all();
+    let mut mapped = mapped;
     if flags.contains(ShmFlags::SHM_RDONLY) {
         max_protection.remove(Protection::WRITE);
+        let fd = without_write(ctx.kernel, mapped.fd.clone(), &segment.read_only).await?;
+        mapped = Arc::new(Mapped {
+            fd,
+            ..Mapped::clone(&mapped)
+        });
     }
     let request = MapRequest {
         place,

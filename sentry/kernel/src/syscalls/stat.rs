@@ -320,7 +320,11 @@ pub async fn fstatfs(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 }
 
 async fn put_statfs(ctx: &mut Ctx<'_>, ptr: UserPtr<Statfs>, path: &VfsPath) -> SysResult {
-    let stat = path.mount.fs.stat()?;
+    let stat = if path.is_anonymous() {
+        crate::fs::stat_of_anonymous(&ctx.kernel.vfs, path.inode()?.attr()?.dev)?
+    } else {
+        path.mount.fs.stat()?
+    };
     let statfs = encode_statfs(&stat, mount_st_flags(path));
     ctx.write(ptr, &statfs).await?;
     Ok(0)

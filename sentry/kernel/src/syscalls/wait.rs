@@ -7,7 +7,7 @@ use syscall_tables::abi::{P_ALL, P_PGID, P_PID, P_PIDFD, Rusage, SigInfo, Timeva
 
 use crate::ctx::{Ctx, SysResult};
 use crate::task::pidfd::Pidfd;
-use crate::task::wait::{Selector, wait_for_child};
+use crate::task::wait::{Found, Selector, wait_for_child};
 use crate::task::{Task, Usage};
 use crate::user::Args;
 use crate::vfs::Fd;
@@ -66,10 +66,12 @@ pub async fn wait4(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if let Some(ptr) = args.ptr(1).non_null() {
         ctx.write(ptr, &found.status).await?;
     }
+    let pid = found.pid;
     if let Some(ptr) = args.ptr(3).non_null() {
-        ctx.write(ptr, &rusage(&found.usage)).await?;
+        ctx.write(ptr, &rusage(&complete_usage(ctx, found).await))
+            .await?;
     }
-    Ok(u64::from(found.pid.unsigned_abs()))
+    Ok(u64::from(pid.unsigned_abs()))
 }
 
 pub async fn waitid(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
@@ -101,13 +103,24 @@ pub async fn waitid(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Err(Errno::EAGAIN);
     }
     if let Some(ptr) = args.ptr::<SigInfo>(2).non_null() {
-        let info = found.map_or_else(SigInfo::default, |found| found.siginfo());
+        let info = found
+            .as_ref()
+            .map_or_else(SigInfo::default, |found| found.siginfo());
         ctx.write(ptr, &info).await?;
     }
     if let (Some(found), Some(ptr)) = (found, args.ptr(4).non_null()) {
-        ctx.write(ptr, &rusage(&found.usage)).await?;
+        ctx.write(ptr, &rusage(&complete_usage(ctx, found).await))
+            .await?;
     }
     Ok(0)
+}
+
+/// The usage with what the host tells only after a process has ended.
+async fn complete_usage(ctx: &Ctx<'_>, found: Found) -> Usage {
+    let past = found.peaks.largest(ctx.kernel).await;
+    let mut usage = found.usage;
+    usage.max_rss_bytes = usage.max_rss_bytes.max(past);
+    usage
 }
 
 /// A [`Usage`] as `getrusage(2)` answers it.

@@ -194,6 +194,7 @@ pub async fn execve(
     let dumpable = creds.readable && !creds.secure;
     loaded.mm.set_dumpable(u8::from(dumpable));
     let old_mm = task.set_mm(loaded.mm.clone());
+    task.group.note_peak(&old_mm, &loaded.mm);
     drop(old_mm);
     reset(&task, &loaded.comm);
     if creds.secure {

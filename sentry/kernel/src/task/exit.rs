@@ -68,13 +68,15 @@ pub(crate) fn release_vfork_parent(task: &Task) {
 
 async fn release_memory(ctx: &mut Ctx<'_>) {
     leave_memory(ctx).await;
-    let peak = ctx.task.mm().space.resident_bytes();
-    {
+    if ctx.task.mm().space.final_peak().is_none() {
+        // Nobody tells later.
+        let peak = ctx.task.mm().space.peak_bytes();
         let mut usage = ctx.task.group.dead_threads.lock();
         usage.max_rss_bytes = usage.max_rss_bytes.max(peak);
     }
     let dead = ctx.kernel.dead_mm.clone();
-    let mm = ctx.task.set_mm(dead);
+    let mm = ctx.task.set_mm(dead.clone());
+    ctx.task.group.note_peak(&mm, &dead);
     drop(mm);
 }
 

@@ -7,6 +7,7 @@
 //! | `creds.rs`, `user_ns.rs` | [`Creds`], [`CapSet`], [`UserNamespace`] |
 //! | `namespaces.rs` | [`Namespaces`] |
 //! | `task.rs` | [`Task`]: one guest thread |
+//! | `peaks.rs` | [`Peaks`]: resident sizes of what has ended |
 //! | `thread_group.rs` | [`ThreadGroup`]: one guest process |
 //! | `process_group.rs` | [`ProcessGroup`], [`Session`] |
 //! | `rlimits.rs`, `sched.rs`, `exit_status.rs` | parts of those |
@@ -17,6 +18,7 @@ mod creds;
 mod exit_status;
 mod ids;
 mod namespaces;
+mod peaks;
 mod pid;
 mod process_group;
 mod rlimits;
@@ -49,6 +51,7 @@ pub use creds::{CapSet, Creds};
 pub use exit_status::ExitStatus;
 pub use ids::{Gid, Tid, Uid};
 pub use namespaces::{Namespaces, UtsNames, UtsNamespace};
+pub use peaks::Peaks;
 pub use pid::{PID_MAX, Pid, PidNamespace};
 pub use process_group::{ControllingTerminal, ProcessGroup, Session};
 pub use rlimits::Rlimits;

@@ -18,7 +18,6 @@ use crate::vfs::{
 };
 
 /// Device number of the pseudo file system.
-const NSFS_DEV: u64 = 4;
 
 /// A namespace of some kind. Those without an object have just their id.
 #[derive(Clone)]
@@ -160,7 +159,7 @@ impl Inode for NsInode {
         Ok(Attr {
             kind: FileKind::Regular,
             perm: 0o444,
-            dev: NSFS_DEV,
+            dev: crate::fs::NSFS_DEV,
             ino: self.0.id(),
             nlink: 1,
             uid: Uid::ROOT,

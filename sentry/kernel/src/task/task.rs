@@ -327,7 +327,7 @@ impl Task {
     pub fn usage(&self) -> Usage {
         Usage {
             user: self.cpu_time(),
-            max_rss_bytes: self.mm().space.resident_bytes(),
+            max_rss_bytes: self.mm().space.peak_bytes(),
             ..Usage::default()
         }
     }

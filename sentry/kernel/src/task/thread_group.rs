@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use syscall_tables::abi::Signal;
 
-use super::{ExitStatus, Pid, PidNamespace, ProcessGroup, Rlimits, Session, Task, Tid};
+use super::{ExitStatus, Peaks, Pid, PidNamespace, ProcessGroup, Rlimits, Session, Task, Tid};
 use crate::kernel::Kernel;
 use crate::signal::{GroupSignals, SigHand};
 use crate::sync::WaitQueue;
@@ -102,6 +102,10 @@ pub struct ThreadGroup {
     pub(crate) dead_threads: Mutex<Usage>,
     /// Usage of children that were waited for.
     pub(crate) reaped: Mutex<Usage>,
+    /// Sizes of address spaces that its tasks have left, and of those of
+    /// children that were waited for.
+    pub(crate) peaks: Mutex<Peaks>,
+    pub(crate) reaped_peaks: Mutex<Peaks>,
     /// Time of creation since boot.
     pub start_time: Duration,
     pub oom_score_adj: AtomicI32,
@@ -145,6 +149,8 @@ impl ThreadGroup {
             unkillable: AtomicBool::new(false),
             dead_threads: Mutex::default(),
             reaped: Mutex::default(),
+            peaks: Mutex::default(),
+            reaped_peaks: Mutex::default(),
             start_time,
             oom_score_adj: AtomicI32::new(new.oom_score_adj),
             container: new.container,
@@ -281,6 +287,13 @@ impl ThreadGroup {
             usage.add(&task.usage());
         }
         usage
+    }
+
+    /// Sizes that count for who waits for this process.
+    pub(crate) fn all_peaks(&self) -> Peaks {
+        let mut peaks = self.peaks.lock().clone();
+        peaks.merge(&self.reaped_peaks.lock());
+        peaks
     }
 
     /// Usage of children that were waited for.

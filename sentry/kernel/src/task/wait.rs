@@ -7,7 +7,7 @@ use syscall_tables::abi::{
     CLD_CONTINUED, CLD_STOPPED, CLD_TRAPPED, SigInfo, Signal, W_CONTINUED, WaitOptions, w_stopcode,
 };
 
-use super::{Pid, ProcessGroup, Task, ThreadGroup, Tree, Usage, exit, ptrace};
+use super::{Peaks, Pid, ProcessGroup, Task, ThreadGroup, Tree, Usage, exit, ptrace};
 use crate::ctx::Ctx;
 use crate::sync::Events;
 
@@ -21,7 +21,7 @@ pub enum Selector {
 }
 
 /// What a wait has found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Found {
     /// Id in the waiter's pid namespace.
     pub pid: i32,
@@ -33,6 +33,7 @@ pub struct Found {
     pub code: i32,
     pub code_status: i32,
     pub usage: Usage,
+    pub peaks: Peaks,
 }
 
 impl Found {
@@ -191,6 +192,7 @@ fn look(tree: &Tree, task: &Task, child: &Arc<ThreadGroup>, options: WaitOptions
             let mut usage = child.usage();
             usage.add(&child.children_usage());
             task.group.reaped.lock().add(&usage);
+            task.group.reaped_peaks.lock().merge(&found.peaks);
             exit::reap(tree, child);
         }
         return Some(found);
@@ -235,5 +237,6 @@ fn found(task: &Task, child: &ThreadGroup, status: i32, code: i32, code_status: 
         code,
         code_status,
         usage,
+        peaks: child.all_peaks(),
     }
 }

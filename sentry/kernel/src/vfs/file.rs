@@ -48,12 +48,20 @@ bitflags! {
     }
 }
 
+/// A descriptor of an object without the right to write, made when it is
+/// first needed; see `mm::read_only`.
+pub type ReadOnlyFd = Arc<OnceLock<Arc<OwnedFd>>>;
+
 /// What backs a mapping of a file.
 #[derive(Clone)]
 pub enum MapSource {
     /// A host file or memfd mapped at the given offsets. `object` identifies
     /// the mapped object for shared futex keys: unique while mapped.
-    Host { fd: Arc<OwnedFd>, object: u64 },
+    Host {
+        fd: Arc<OwnedFd>,
+        object: u64,
+        read_only: ReadOnlyFd,
+    },
     /// Private zero pages (`/dev/zero` mapped privately).
     Zero,
 }

@@ -59,7 +59,7 @@ mod types;
 
 pub use dentry::{Dentry, DentryCache};
 pub use fd_table::{Fd, FdFlags, FdTable};
-pub use file::{File, FileOps, FileOwner, MapSource, OpenMode, StatusFlags};
+pub use file::{File, FileOps, FileOwner, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
 pub use inode::{FileSystem, Inode, InodeRef, OpenRequest, RenameFlags, XattrFlags};
 pub use mount::{Mount, MountFlags, Superblock, VfsPath};
 pub use mount_ns::{MountNamespace, UmountMode};

@@ -91,6 +91,12 @@ pub fn add_seals(fd: impl AsFd, seals: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether the descriptor was opened for reading alone.
+pub fn is_read_only(fd: impl AsFd) -> Result<bool, Errno> {
+    let flags = nix::fcntl::fcntl(fd.as_fd(), FcntlArg::F_GETFL).map_err(errno)?;
+    Ok(flags & nix::libc::O_ACCMODE == nix::libc::O_RDONLY)
+}
+
 /// `fsync(2)`, or `fdatasync(2)` with `data_only`.
 pub fn fsync(fd: impl AsFd, data_only: bool) -> Result<(), Errno> {
     let fd = fd.as_fd();

@@ -4,6 +4,7 @@
 //! through their descriptors.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub struct System {
     cpuinfo: Vec<u8>,
     caches: Vec<CpuCache>,
     cpu_count: usize,
+    proc: Option<OwnedFd>,
 }
 
 impl System {
@@ -59,7 +61,13 @@ impl System {
             cpuinfo: std::fs::read("/proc/cpuinfo").unwrap_or_default(),
             caches: (0..8).map_while(read_cache).collect(),
             cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
+            proc: File::open("/proc").map(OwnedFd::from).ok(),
         }
+    }
+
+    /// The host's `/proc`, for the platform.
+    pub fn take_proc(&mut self) -> Option<OwnedFd> {
+        self.proc.take()
     }
 
     /// CPUs this process could use when it started.

@@ -53,6 +53,16 @@ pub const G_XFEATURES: u64 = 0x60;
 pub const G_EMPTY_MASK: u64 = 0x68;
 /// Addresses of host vDSO functions (u64 each), in the order of `vdso.rs`.
 pub const G_VDSO_TABLE: u64 = 0xc0;
+/// Paths below `/proc`, NUL-terminated, that a control thread may open.
+pub const G_STATUS_PATH: u64 = 0x140;
+pub const G_FILE_PATH: u64 = 0x150;
+/// `struct msghdr`, one for each of them, with which it sends what it has
+/// opened; their `struct iovec`; their control data (24 bytes each).
+pub const G_SEND_STATUS: u64 = 0x180;
+pub const G_SEND_FILE: u64 = 0x1c0;
+pub const G_SEND_IOVEC: u64 = 0x200;
+pub const G_STATUS_CONTROL: u64 = 0x220;
+pub const G_FILE_CONTROL: u64 = 0x240;
 /// `struct sock_fprog` of the seccomp filter.
 pub const G_CONTROL_FPROG: u64 = 0x100;
 /// Its program.
@@ -228,3 +238,7 @@ pub const CLONE_FORK_FLAGS: u64 = 0x8011; // PARENT, SIGCHLD
 pub const CLONE_VM: u64 = 0x100;
 /// `MSG_DONTWAIT | MSG_CMSG_CLOEXEC`.
 pub const RECVMSG_FLAGS: u64 = 0x4000_0040;
+/// `MSG_DONTWAIT | MSG_NOSIGNAL`.
+pub const SENDMSG_FLAGS: u64 = 0x4040;
+/// `O_RDONLY | O_CLOEXEC`.
+pub const OPEN_FLAGS: u64 = 0x8_0000;

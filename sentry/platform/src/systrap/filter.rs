@@ -387,6 +387,31 @@ fn control_calls() -> Calls {
                     .arg(5, 0),
             ],
         ),
+        // For reading, below the directory that was received first: its own
+        // status, and the file that was received with it.
+        (
+            libc::SYS_openat,
+            [l::G_STATUS_PATH, l::G_FILE_PATH]
+                .map(|path| {
+                    rule()
+                        .arg(0, l::FD_RECEIVED)
+                        .arg(1, l::GLOBAL + path)
+                        .arg(2, l::OPEN_FLAGS)
+                        .arg(3, 0)
+                })
+                .into(),
+        ),
+        (
+            libc::SYS_sendmsg,
+            [l::G_SEND_STATUS, l::G_SEND_FILE]
+                .map(|header| {
+                    rule()
+                        .arg(0, l::FD_SOCKET)
+                        .arg(1, l::GLOBAL + header)
+                        .arg(2, l::SENDMSG_FLAGS)
+                })
+                .into(),
+        ),
         (libc::SYS_close, vec![rule().at_least(0, file_fd)]),
         (
             libc::SYS_close_range,

@@ -15,6 +15,7 @@
 //! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
 //! | `memop.rs` | memory operations as host calls |
+//! | `open.rs` | files below `/proc` that stubs open for the sentry |
 //! | `filter.rs` | the seccomp filter |
 //! | `xstate.rs` | vector state |
 //! | `vdso.rs` | the guest's vDSO, onto the host's |
@@ -34,6 +35,7 @@ mod hub;
 #[path = "../stub/layout.rs"]
 mod layout;
 mod memop;
+mod open;
 mod pool;
 mod shared;
 mod space;
@@ -46,7 +48,7 @@ mod xstate;
 mod zygote;
 
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use syscall_tables::Errno;
@@ -94,11 +96,14 @@ pub const HOST_SYSCALLS: &[i64] = &[
 ];
 
 /// Choices of a platform.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Options {
     pub memory_calls: MemoryCalls,
     /// Stubs kept ready.
     pub pool_size: usize,
+    /// The host's `/proc`. Without it nobody knows how much memory a stub
+    /// uses, and what a guest may only read can't be shared with it.
+    pub proc: Option<OwnedFd>,
 }
 
 impl Default for Options {
@@ -106,6 +111,7 @@ impl Default for Options {
         Self {
             memory_calls: MemoryCalls::AppThread,
             pool_size: 2,
+            proc: None,
         }
     }
 }
@@ -158,6 +164,7 @@ impl Systrap {
             l::G_CONTROL_FILTER..l::GLOBAL_LEN,
             &filter,
         );
+        open::put_orders(&global);
         let global = Arc::new(global);
 
         let hub = Hub::new(global.clone());
@@ -165,7 +172,7 @@ impl Systrap {
         std::thread::Builder::new()
             .name("systrap-watch".to_owned())
             .spawn(move || Hub::watch(&weak_hub))?;
-        let machine = Machine::new(hub, vector, &options)?;
+        let machine = Machine::new(hub, vector, options)?;
         let zygote = zygote::start(&machine, global_fd.as_fd())?;
         vdso::fill_table(&global, zygote.vdso);
 
@@ -226,6 +233,11 @@ impl Platform for Systrap {
 
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
         Box::pin(self.space())
+    }
+
+    fn read_only<'a>(&'a self, fd: BorrowedFd<'a>) -> BoxFuture<'a, Result<OwnedFd, Errno>> {
+        // The zygote runs no guest code, so what it sends is what was asked.
+        Box::pin(self.zygote.stub.open_read_only(fd))
     }
 }
 

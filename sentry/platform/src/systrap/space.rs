@@ -10,6 +10,7 @@ use super::layout as l;
 use super::memop::{self, FD_ARG, Plan};
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
+use crate::residency::FinalPeak;
 use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemImage, MemOp};
 
 /// One guest address space.
@@ -303,9 +304,20 @@ impl AddressSpace for SystrapSpace {
         })
     }
 
-    /// Not known: the sentry opens no files, thus not `/proc/PID/statm` either.
+    fn measure(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stub.open_status())
+    }
+
     fn resident_bytes(&self) -> u64 {
-        0
+        self.stub.status_bytes("VmRSS")
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        self.stub.status_bytes("VmHWM")
+    }
+
+    fn final_peak(&self) -> Option<Arc<FinalPeak>> {
+        Some(self.stub.peak.clone())
     }
 
     fn kill(&self) {

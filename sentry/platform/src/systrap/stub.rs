@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use super::watchdog::Watchdog;
 use super::xstate::VectorLayout;
 use crate::executor::host_poll::{Readiness, Watch};
 use crate::futex::{self, Scope};
+use crate::residency::FinalPeak;
 
 /// Slot of the app thread that a stub is born with.
 const FIRST_SLOT: u64 = 1;
@@ -37,6 +38,8 @@ pub(super) struct Machine {
     pub(super) memory_calls: super::filter::MemoryCalls,
     pub(super) watchdog: Arc<Watchdog>,
     pub(super) pool: Arc<Pool>,
+    /// The host's `/proc`.
+    pub(super) proc: Option<OwnedFd>,
     reaper: Arc<Reaper>,
 }
 
@@ -44,7 +47,7 @@ impl Machine {
     pub(super) fn new(
         hub: Arc<Hub>,
         vector: VectorLayout,
-        options: &Options,
+        options: Options,
     ) -> Result<Arc<Self>, Errno> {
         Ok(Arc::new(Self {
             hub,
@@ -53,6 +56,7 @@ impl Machine {
             memory_calls: options.memory_calls,
             watchdog: Watchdog::start()?,
             pool: Pool::new(options.pool_size),
+            proc: options.proc,
             reaper: Arc::default(),
         }))
     }
@@ -72,23 +76,25 @@ struct Child {
 }
 
 impl Reaper {
-    /// Reaps the process when it ends, and tells those who wait for it. Answers
-    /// with what [`Self::leave`] takes.
+    /// Reaps the process when it ends, says how large it has been, and tells
+    /// those who wait for it. Answers with what [`Self::leave`] takes.
     fn watch(
         self: &Arc<Self>,
         pidfd: &Arc<OwnedFd>,
         hub: &Arc<Hub>,
         bell: &Arc<Bell>,
+        peak: &Arc<FinalPeak>,
     ) -> Result<u64, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // Keeps itself alive until all are reaped.
         let (reaper, hub, bell) = (self.clone(), hub.clone(), bell.clone());
-        let child = pidfd.clone();
+        let (child, peak) = (pidfd.clone(), peak.clone());
         // Held until the watch is in the table, so that the callback finds it.
         let mut children = self.children.lock();
         let watch = Watch::shared(pidfd.clone(), Readiness::READ, move |_| {
             hub.bury(&bell);
-            if sys::reap(child.as_fd()) {
+            if let Some(bytes) = sys::reap(child.as_fd()) {
+                peak.set(bytes);
                 let child = reaper.children.lock().remove(&id);
                 drop(child);
             }
@@ -138,6 +144,9 @@ pub(super) struct Stub {
     child_id: u64,
     threads: Mutex<Threads>,
     pub(super) run_time: RunTime,
+    pub(super) peak: Arc<FinalPeak>,
+    /// Its `/proc/PID/status`, once somebody has asked.
+    pub(super) status: OnceLock<OwnedFd>,
 }
 
 /// How long all app threads together have had the word, in TSC ticks.
@@ -186,9 +195,10 @@ impl Stub {
         first_slot: u64,
     ) -> Result<Arc<Self>, Errno> {
         let pidfd = Arc::new(sys::pidfd_open(pid)?);
+        let peak = Arc::default();
         let child_id = machine
             .reaper
-            .watch(&pidfd, &machine.hub, &control.bell)
+            .watch(&pidfd, &machine.hub, &control.bell, &peak)
             .inspect_err(|_| sys::pidfd_kill(pidfd.as_fd()))?;
         Ok(Arc::new(Self {
             machine: machine.clone(),
@@ -201,6 +211,8 @@ impl Stub {
                 ..Threads::default()
             }),
             run_time: RunTime::default(),
+            peak,
+            status: OnceLock::new(),
         }))
     }
 

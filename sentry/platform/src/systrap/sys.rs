@@ -90,19 +90,60 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>) {
     }
 }
 
-/// Whether the child is gone; reaps it if it has ended and was not reaped.
-pub(super) fn reap(pidfd: BorrowedFd<'_>) -> bool {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+/// Reaps the child if it has ended: its peak resident size in bytes, 0 if
+/// somebody else has reaped it. `None` while it lives.
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Option<u64> {
     loop {
-        match waitid(
-            Id::PIDFd(pidfd),
-            WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-        ) {
-            Ok(WaitStatus::StillAlive) => return false,
-            Err(nix::Error::EINTR) => {}
-            Ok(_) | Err(_) => return true,
+        // SAFETY: plain data of the host's layout.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        // The C library's waitid has no usage. SAFETY: both structures live.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                pidfd.as_raw_fd(),
+                &raw mut info,
+                libc::WEXITED | libc::WNOHANG,
+                &raw mut usage,
+            )
+        };
+        if result < 0 {
+            if last_errno() == Errno::EINTR {
+                continue;
+            }
+            return Some(0);
+        }
+        // SAFETY: after a successful call this is the child's pid, or 0.
+        if unsafe { info.si_pid() } == 0 {
+            return None;
+        }
+        return Some(u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10);
+    }
+}
+
+/// Receives one descriptor.
+pub(super) fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials, RawFd);
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let received = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .map_err(errno)?;
+    for message in received.cmsgs().map_err(errno)? {
+        // There is room for one.
+        if let ControlMessageOwned::ScmRights(fds) = message
+            && let Some(&fd) = fds.first()
+        {
+            // SAFETY: the call has just installed this descriptor.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
+    Err(Errno::EPROTO)
 }
 
 /// Sends `signal` (0: none) to a thread; `ESRCH` if the process has none such.

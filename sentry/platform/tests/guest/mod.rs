@@ -50,7 +50,11 @@ macro_rules! guest_code {
 }
 
 pub fn platform() -> Arc<Systrap> {
-    Systrap::new(Options::default()).expect("a host that can run systrap")
+    Systrap::new(Options {
+        proc: std::fs::File::open("/proc").map(Into::into).ok(),
+        ..Options::default()
+    })
+    .expect("a host that can run systrap")
 }
 
 /// A space with `code` mapped, and a thread at its start.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use syscall_tables::Errno;
 
-use super::kernfs::{Builder, Instance, KernFs, Knob, Viewer};
+use super::kernfs::{Builder, Instance, KernFs, Knob, Measured, Viewer};
 use crate::kernel::Kernel;
 use crate::limits::Limits;
 use crate::task::Task;
@@ -126,45 +126,57 @@ fn memory_files(dir: &mut Builder) {
     );
     let peak = Arc::new(AtomicU64::new(0));
     let known = peak.clone();
-    dir.file("memory.current", 0o444, move |viewer: &Viewer| {
-        let used = viewer.kernel.memory_used_bytes();
-        known.fetch_max(used, Ordering::Relaxed);
-        Ok(format!("{used}\n").into_bytes())
-    });
+    dir.file(
+        "memory.current",
+        0o444,
+        Measured(move |viewer: &Viewer| {
+            let used = viewer.kernel.memory_used_bytes();
+            known.fetch_max(used, Ordering::Relaxed);
+            Ok(format!("{used}\n").into_bytes())
+        }),
+    );
     // The peak of what has been looked at.
-    dir.file("memory.peak", 0o444, move |viewer: &Viewer| {
-        let used = viewer.kernel.memory_used_bytes();
-        let before = peak.fetch_max(used, Ordering::Relaxed);
-        Ok(format!("{}\n", before.max(used)).into_bytes())
-    });
-    dir.file("memory.stat", 0o444, |viewer: &Viewer| {
-        let used = viewer.kernel.memory_used_bytes();
-        let zero = [
-            "file",
-            "kernel",
-            "kernel_stack",
-            "pagetables",
-            "sock",
-            "shmem",
-            "file_mapped",
-            "file_dirty",
-            "file_writeback",
-            "inactive_anon",
-            "inactive_file",
-            "active_file",
-            "unevictable",
-            "slab_reclaimable",
-            "slab_unreclaimable",
-            "slab",
-            "pgfault",
-            "pgmajfault",
-        ];
-        let mut text = format!("anon {used}\nactive_anon {used}\n");
-        for name in zero {
-            text.push_str(&format!("{name} 0\n"));
-        }
-        Ok(text.into_bytes())
-    });
+    dir.file(
+        "memory.peak",
+        0o444,
+        Measured(move |viewer: &Viewer| {
+            let used = viewer.kernel.memory_used_bytes();
+            let before = peak.fetch_max(used, Ordering::Relaxed);
+            Ok(format!("{}\n", before.max(used)).into_bytes())
+        }),
+    );
+    dir.file(
+        "memory.stat",
+        0o444,
+        Measured(|viewer: &Viewer| {
+            let used = viewer.kernel.memory_used_bytes();
+            let zero = [
+                "file",
+                "kernel",
+                "kernel_stack",
+                "pagetables",
+                "sock",
+                "shmem",
+                "file_mapped",
+                "file_dirty",
+                "file_writeback",
+                "inactive_anon",
+                "inactive_file",
+                "active_file",
+                "unevictable",
+                "slab_reclaimable",
+                "slab_unreclaimable",
+                "slab",
+                "pgfault",
+                "pgmajfault",
+            ];
+            let mut text = format!("anon {used}\nactive_anon {used}\n");
+            for name in zero {
+                text.push_str(&format!("{name} 0\n"));
+            }
+            Ok(text.into_bytes())
+        }),
+    );
 }
 
 fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {

@@ -12,7 +12,7 @@ use syscall_tables::Errno;
 
 use super::convert;
 use super::inode::GoferInode;
-use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, StatusFlags};
+use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
 
 /// An open file of a gofer.
 pub(super) struct GoferFile {
@@ -129,6 +129,8 @@ impl FileOps for GoferFile {
         Ok(MapSource::Host {
             fd: self.fd.clone(),
             object: self.inode.object(),
+            // It was opened with the rights of the guest's descriptor.
+            read_only: ReadOnlyFd::default(),
         })
     }
 

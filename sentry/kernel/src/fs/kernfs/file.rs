@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use sentry_platform::BoxFuture;
 use syscall_tables::Errno;
 
 use super::Instance;
@@ -41,6 +42,12 @@ pub trait Source: Send + Sync {
         Err(Errno::EIO)
     }
 
+    /// Whose size the content tells of: the host may have to be asked before
+    /// it is made.
+    fn tells_size_of(&self) -> SizeOf {
+        SizeOf::Nothing
+    }
+
     /// Whether it may be opened so.
     fn check_open(&self, _viewer: &Viewer, _request: &OpenRequest) -> Result<(), Errno> {
         Ok(())
@@ -53,6 +60,30 @@ where
 {
     fn text(&self, viewer: &Viewer) -> Result<Vec<u8>, Errno> {
         self(viewer)
+    }
+}
+
+/// Address spaces that are measured before content is made.
+#[derive(Clone)]
+pub enum SizeOf {
+    Nothing,
+    One(Arc<Task>),
+    All,
+}
+
+/// Content that tells how much memory the whole sandbox uses.
+pub struct Measured<F>(pub F);
+
+impl<F> Source for Measured<F>
+where
+    F: Fn(&Viewer) -> Result<Vec<u8>, Errno> + Send + Sync,
+{
+    fn text(&self, viewer: &Viewer) -> Result<Vec<u8>, Errno> {
+        (self.0)(viewer)
+    }
+
+    fn tells_size_of(&self) -> SizeOf {
+        SizeOf::All
     }
 }
 
@@ -211,6 +242,46 @@ impl FileOps for OpenText {
         let count = self.read_for(Some(reader), buf, *position)?;
         *position = position.saturating_add(count as u64);
         Ok(count)
+    }
+
+    fn is_guest_memory(&self) -> bool {
+        !matches!(self.source.tells_size_of(), SizeOf::Nothing)
+    }
+
+    fn read_memory<'a>(
+        &'a self,
+        reader: &'a Arc<Task>,
+        file: &'a File,
+        buf: &'a mut [u8],
+        offset: Option<u64>,
+    ) -> BoxFuture<'a, Result<usize, Errno>> {
+        Box::pin(async move {
+            let kernel = self.instance.kernel()?;
+            match self.source.tells_size_of() {
+                SizeOf::Nothing => {}
+                SizeOf::One(task) => kernel.measure(&task.mm()).await,
+                SizeOf::All => kernel.measure_all().await,
+            }
+            match offset {
+                Some(offset) => self.read_for(Some(reader), buf, offset),
+                None => self.read_as(reader, file, buf),
+            }
+        })
+    }
+
+    fn write_memory<'a>(
+        &'a self,
+        writer: &'a Arc<Task>,
+        file: &'a File,
+        buf: &'a [u8],
+        offset: Option<u64>,
+    ) -> BoxFuture<'a, Result<usize, Errno>> {
+        Box::pin(async move {
+            match offset {
+                Some(offset) => Ok(self.write_at(file, buf, offset, false)?.0),
+                None => self.write_as(writer, file, buf),
+            }
+        })
     }
 
     fn write_at(

@@ -29,7 +29,7 @@ use crate::task::{Gid, Uid};
 use crate::vfs::{Attr, FileKind, SetAttr, Timestamp};
 
 pub use dir::{Builder, Listing, OpenDir, StaticDir};
-pub use file::{Knob, OpenText, Source, TextFile, Viewer, copy_from, fixed};
+pub use file::{Knob, Measured, OpenText, SizeOf, Source, TextFile, Viewer, copy_from, fixed};
 pub use fs::KernFs;
 pub use link::Link;
 

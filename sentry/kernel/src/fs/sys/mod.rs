@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sentry_platform::host::system::CpuCache;
 use syscall_tables::Errno;
 
-use super::kernfs::{Builder, Instance, KernFs, Viewer};
+use super::kernfs::{Builder, Instance, KernFs, Measured, Viewer};
 use crate::kernel::Kernel;
 use crate::vfs::{FileSystem, MountRequest};
 
@@ -201,7 +201,7 @@ fn node_dir(dir: &mut Builder, cpus: usize) {
         node.text("cpulist", format!("{}\n", range(cpus)));
         node.text("cpumap", format!("{}\n", mask(0..cpus, cpus)));
         node.text("distance", "10\n");
-        node.file("meminfo", 0o444, node_meminfo);
+        node.file("meminfo", 0o444, Measured(node_meminfo));
         node.text(
             "numastat",
             "numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\n\

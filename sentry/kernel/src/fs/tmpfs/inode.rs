@@ -469,15 +469,19 @@ impl FileOps for TmpInode {
     }
 
     fn map(&self, file: &File) -> Result<MapSource, Errno> {
-        let fd = match &self.body {
-            Body::Regular(regular) => regular.memfd()?,
+        let (fd, read_only) = match &self.body {
+            Body::Regular(regular) => (regular.memfd()?, regular.read_only.clone()),
             _ => return Err(Errno::ENODEV),
         };
         self.note_access(file);
         // The memfd lives as long as the mapping holds it, so its address
         // names it.
         let object = Arc::as_ptr(&fd) as usize as u64;
-        Ok(MapSource::Host { fd, object })
+        Ok(MapSource::Host {
+            fd,
+            object,
+            read_only,
+        })
     }
 
     fn truncate(&self, _file: &File, size_bytes: u64) -> Result<(), Errno> {

@@ -12,6 +12,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{FallocFlags, Seals};
 
 use super::{PAGE, Shared};
+use crate::vfs::ReadOnlyFd;
 
 /// Largest content kept in a vector.
 const INLINE_MAX: u64 = 64 << 10;
@@ -34,6 +35,8 @@ struct Content {
 pub(super) struct Regular {
     content: RwLock<Content>,
     seals: AtomicU32,
+    /// The memfd for mappings that may not become writable.
+    pub(super) read_only: ReadOnlyFd,
 }
 
 impl Default for Regular {
@@ -45,6 +48,7 @@ impl Default for Regular {
             }),
             // Only memfds can be sealed.
             seals: AtomicU32::new(Seals::F_SEAL_SEAL.bits()),
+            read_only: ReadOnlyFd::default(),
         }
     }
 }

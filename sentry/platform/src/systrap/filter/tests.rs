@@ -330,6 +330,37 @@ fn the_control_thread_can_do_its_work() {
         libc::SYS_clone,
         [l::CLONE_THREAD_FLAGS, 0x3_0000, 0, 0, 0, 0]
     ));
+    // Two constant paths, for reading, below what it has received.
+    let (status, file) = (l::GLOBAL + l::G_STATUS_PATH, l::GLOBAL + l::G_FILE_PATH);
+    for path in [status, file] {
+        assert!(may(
+            libc::SYS_openat,
+            [l::FD_RECEIVED, path, l::OPEN_FLAGS, 0, 0, 0]
+        ));
+    }
+    for args in [
+        [l::FD_RECEIVED, l::COMMAND, l::OPEN_FLAGS, 0, 0, 0],
+        [l::FD_RECEIVED, status + 1, l::OPEN_FLAGS, 0, 0, 0],
+        [l::FD_RECEIVED + 1, status, l::OPEN_FLAGS, 0, 0, 0],
+        [l::FD_RECEIVED, file, l::OPEN_FLAGS | 2, 0, 0, 0],
+        [l::FD_RECEIVED, file, l::OPEN_FLAGS | 0o100, 0o700, 0, 0],
+    ] {
+        assert!(!may(libc::SYS_openat, args), "{args:x?}");
+    }
+    assert!(!may(libc::SYS_open, [status, 0, 0, 0, 0, 0]));
+    assert!(!may(
+        libc::SYS_openat2,
+        [l::FD_RECEIVED, status, 0, 0, 0, 0]
+    ));
+    let header = l::GLOBAL + l::G_SEND_FILE;
+    assert!(may(
+        libc::SYS_sendmsg,
+        [l::FD_SOCKET, header, l::SENDMSG_FLAGS, 0, 0, 0]
+    ));
+    assert!(!may(
+        libc::SYS_sendmsg,
+        [l::FD_SOCKET, l::COMMAND, l::SENDMSG_FLAGS, 0, 0, 0]
+    ));
     assert!(!may(libc::SYS_clone3, [0; 6]));
     assert!(!may(libc::SYS_execve, [0; 6]));
     assert!(!may(libc::SYS_close, [0; 6]));

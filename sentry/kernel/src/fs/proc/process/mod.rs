@@ -27,7 +27,7 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 
 use super::Shared;
-use crate::fs::kernfs::{Listing, OpenDir, OpenText, Source, Viewer, set_attr};
+use crate::fs::kernfs::{Listing, OpenDir, OpenText, SizeOf, Source, Viewer, set_attr};
 use crate::task::access::AccessCreds;
 use crate::task::{Gid, Pid, Task, Uid};
 use crate::vfs::path::path_from;
@@ -353,6 +353,13 @@ impl NodeSource {
 impl Source for NodeSource {
     fn text(&self, viewer: &Viewer) -> Result<Vec<u8>, Errno> {
         (self.text)(&self.query(viewer)?)
+    }
+
+    fn tells_size_of(&self) -> SizeOf {
+        match self.node.subject.task() {
+            Ok(task) if self.node.entry.tells_size => SizeOf::One(task),
+            _ => SizeOf::Nothing,
+        }
     }
 
     fn write(&self, viewer: &Viewer, data: &[u8], offset: u64) -> Result<(), Errno> {

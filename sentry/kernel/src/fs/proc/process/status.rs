@@ -172,7 +172,7 @@ fn memory(task: &Task, out: &mut String) {
         ("VmSize", usage.total),
         ("VmLck", usage.locked),
         ("VmPin", 0),
-        ("VmHWM", usage.resident),
+        ("VmHWM", usage.peak),
         ("VmRSS", usage.resident),
         ("RssAnon", usage.resident.saturating_sub(usage.shared)),
         ("RssFile", usage.shared),

@@ -43,6 +43,8 @@ pub(super) struct Entry {
     pub guard: Guard,
     /// Found in one kind of directory alone.
     pub only: Option<Scope>,
+    /// Whether its content tells how much memory the process uses.
+    pub tells_size: bool,
     pub body: Body,
 }
 
@@ -59,6 +61,11 @@ impl Entry {
         self.only = Some(scope);
         self
     }
+
+    const fn with_size(mut self) -> Self {
+        self.tells_size = true;
+        self
+    }
 }
 
 const fn new(name: &'static str, perm: u32, guard: Guard, body: Body) -> Entry {
@@ -67,6 +74,7 @@ const fn new(name: &'static str, perm: u32, guard: Guard, body: Body) -> Entry {
         perm,
         guard,
         only: None,
+        tells_size: false,
         body,
     }
 }
@@ -110,7 +118,7 @@ pub(super) static ENTRIES: &[Entry] = &[
         Body::Arguments(|layout| layout.env.clone()),
     ),
     private("auxv", 0o400, memory::auxv),
-    text("status", status::status),
+    text("status", status::status).with_size(),
     guarded("personality", 0o400, small::personality),
     text("limits", small::limits),
     knob("sched", 0o644, small::sched, small::set_sched),
@@ -122,8 +130,8 @@ pub(super) static ENTRIES: &[Entry] = &[
         Guard::None,
         Body::Arguments(|layout| layout.args.clone()),
     ),
-    text("stat", stat::stat),
-    text("statm", memory::statm),
+    text("stat", stat::stat).with_size(),
+    text("statm", memory::statm).with_size(),
     private("maps", 0o444, memory::maps),
     text("children", dirs_children).only(Scope::Thread),
     new("mem", 0o600, Guard::Open, Body::Memory),
@@ -144,15 +152,15 @@ pub(super) static ENTRIES: &[Entry] = &[
         Body::Mounts(mounts::mountstats),
     )
     .only(Scope::Process),
-    private("smaps", 0o444, memory::smaps),
-    private("smaps_rollup", 0o444, memory::smaps_rollup),
+    private("smaps", 0o444, memory::smaps).with_size(),
+    private("smaps_rollup", 0o444, memory::smaps_rollup).with_size(),
     private("pagemap", 0o400, small::pagemap),
     text("wchan", small::wchan),
     guarded("stack", 0o400, small::stack),
     text("schedstat", small::schedstat),
     text("cpuset", small::cpuset),
     text("cgroup", small::cgroup),
-    text("oom_score", small::oom_score),
+    text("oom_score", small::oom_score).with_size(),
     knob("oom_adj", 0o644, small::oom_adj, small::set_oom_adj),
     knob(
         "oom_score_adj",

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use syscall_tables::Errno;
 
-use crate::fs::kernfs::{Builder, Viewer};
+use crate::fs::kernfs::{Builder, Measured, Viewer};
 use crate::kernel::Kernel;
 
 pub(super) fn fill(dir: &mut Builder) {
-    dir.file("meminfo", 0o444, meminfo);
-    dir.file("vmstat", 0o444, vmstat);
+    dir.file("meminfo", 0o444, Measured(meminfo));
+    dir.file("vmstat", 0o444, Measured(vmstat));
     dir.text(
         "swaps",
         "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
