@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
@@ -16,8 +17,8 @@ use nix::unistd::Pid;
 
 use crate::console::{self, Forwarder};
 use crate::control::{Client, Reply, Request};
-use crate::plan::ProcessPlan;
-use crate::state::Record;
+use crate::gofer_process::GoferLink;
+use crate::plan::{ContainerPlan, ProcessPlan, SharesPlan};
 use crate::sys::{PidNamespace, close_others, duplicate, spawn, take_terminal};
 
 /// Status of a process whose sandbox was killed.
@@ -25,37 +26,70 @@ const KILLED: i32 = 128 + libc::SIGKILL;
 
 /// A process to start in a container and to stand for.
 pub struct Attended<'a> {
-    pub record: &'a Record,
+    pub container: &'a str,
+    /// Host process whose network namespace is the container's.
+    pub network_of: i32,
     pub client: &'a Client,
-    pub process: ProcessPlan,
+    pub guest: Guest,
     /// One terminal or three descriptors, then those from 3 on.
     pub stdio: Vec<RawFd>,
 }
 
+/// What is started.
+pub enum Guest {
+    /// A further process of a container.
+    Process(ProcessPlan),
+    /// A further container of a pod, with its first process.
+    Container(NewContainer),
+}
+
+/// A further container of a pod.
+pub struct NewContainer {
+    pub plan: ContainerPlan,
+    pub gofer: GoferLink,
+    pub shares: SharesPlan,
+    /// Takes the exit status of its first process, in decimal.
+    pub exit_status: File,
+}
+
+impl Guest {
+    fn has_terminal(&self) -> bool {
+        match self {
+            Self::Process(process) => process.terminal,
+            Self::Container(container) => container.plan.process.terminal,
+        }
+    }
+
+    /// Descriptors that the attendant needs for it.
+    fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Process(_) => Vec::new(),
+            Self::Container(container) => vec![
+                container.gofer.ring.as_raw_fd(),
+                container.gofer.socket.as_raw_fd(),
+                container.exit_status.as_raw_fd(),
+            ],
+        }
+    }
+}
+
 /// Starts the process; answers the host pid of its attendant, which is a
-/// child of this process and outlives it.
-pub fn start(attended: &Attended<'_>) -> Result<i32> {
+/// child of this process and outlives it. `prepare` is called with that pid
+/// before it does anything.
+pub fn start(attended: Attended<'_>, prepare: impl FnOnce(Pid) -> Result<()>) -> Result<i32> {
     let (reader, writer) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
-    let mut ends = Some((reader, writer));
-    let cgroup = &attended.record.cgroup;
-    let pid = spawn(
-        PidNamespace::Shared,
-        |pid: Pid| {
-            cgroup
-                .iter()
-                .try_for_each(|cgroup| cgroup.add(pid.as_raw()))
-        },
-        || match ends.take() {
-            Some((reader, writer)) => {
-                drop(reader);
-                attend(attended, writer)
-            }
-            None => 1,
-        },
-    )?;
-    let (reader, writer) = ends.context("the attendant's pipe is gone")?;
-    drop(writer);
+    let mut ends = Some((reader, writer, attended));
+    let pid = spawn(PidNamespace::Shared, prepare, || match ends.take() {
+        Some((reader, writer, attended)) => {
+            drop(reader);
+            attend(attended, writer)
+        }
+        None => 1,
+    })?;
+    let (reader, writer, attended) = ends.context("the attendant's pipe is gone")?;
+    // Held here too, a gofer's connection would never be seen to close.
+    drop((writer, attended));
     let mut report = String::new();
     File::from(reader)
         .read_to_string(&mut report)
@@ -68,15 +102,20 @@ pub fn start(attended: &Attended<'_>) -> Result<i32> {
 }
 
 /// The attendant's life; answers its exit status.
-fn attend(attended: &Attended<'_>, report: OwnedFd) -> i32 {
+fn attend(attended: Attended<'_>, report: OwnedFd) -> i32 {
     let mut report = File::from(report);
+    let (id, client) = (attended.container, attended.client);
     match begin(attended, &report) {
-        Ok((forwarder, pid)) => {
+        Ok(begun) => {
             let _ = report.write_all(b"ready");
             drop(report);
-            let id = &attended.record.plan.id;
-            let ended = forwarder.attend(attended.client, id, pid);
-            ended.map_or(KILLED, i32::from)
+            let ended = begun.forwarder.attend(client, id, begun.pid);
+            let status = ended.map_or(KILLED, i32::from);
+            if let Some(file) = begun.exit_status {
+                // `wait` after the end finds it there.
+                let _ = file.write_all_at(status.to_string().as_bytes(), 0);
+            }
+            status
         }
         Err(err) => {
             let _ = write!(report, "error: {err:#}");
@@ -85,38 +124,67 @@ fn attend(attended: &Attended<'_>, report: OwnedFd) -> i32 {
     }
 }
 
-/// Starts the guest process; answers its pid inside the sandbox.
-fn begin(attended: &Attended<'_>, report: &File) -> Result<(Forwarder, i32)> {
+/// A guest process that has been started.
+struct Begun {
+    forwarder: Forwarder,
+    /// Its pid inside the sandbox; 0 for the container's first.
+    pid: i32,
+    exit_status: Option<File>,
+}
+
+/// Starts the guest process.
+fn begin(attended: Attended<'_>, report: &File) -> Result<Begun> {
     // The engine's own standard streams are not for the attendant.
     let copies = duplicate(&attended.stdio)?;
     let null = File::options().write(true).open("/dev/null");
     let null = OwnedFd::from(null.context("/dev/null can't be opened")?);
-    close_others(&[report.as_raw_fd(), null.as_raw_fd()], &copies, &null)?;
-    join_network(attended.record.pid)?;
-    if attended.process.terminal
-        && let Some(terminal) = copies.first()
-    {
+    let mut keep = attended.guest.descriptors();
+    keep.extend([report.as_raw_fd(), null.as_raw_fd()]);
+    close_others(&keep, &copies, &null)?;
+    join_network(attended.network_of)?;
+    let has_terminal = attended.guest.has_terminal();
+    if has_terminal && let Some(terminal) = copies.first() {
         // Engines resize the terminal from its other end, which is told to
         // those who have it as their controlling terminal.
         take_terminal(terminal.as_fd()).context("the terminal can't be taken")?;
         nix::unistd::dup2_stdin(terminal)?;
     }
     let forwarder = Forwarder::of_all_signals()?;
-    let id = &attended.record.plan.id;
-    let request = Request::Exec {
-        container: id.clone(),
-        process: Box::new(attended.process.clone()),
-    };
-    let fds: Vec<RawFd> = copies.iter().map(AsRawFd::as_raw_fd).collect();
-    let Reply::Started { pid } = attended.client.call(&request, &fds)? else {
-        bail!("the sandbox answered something else than a pid");
+    let (id, client) = (attended.container, attended.client);
+    let stdio = copies.iter().map(AsRawFd::as_raw_fd);
+    let (pid, exit_status) = match attended.guest {
+        Guest::Process(process) => {
+            let request = Request::Exec {
+                container: id.to_owned(),
+                process: Box::new(process),
+            };
+            let fds: Vec<RawFd> = stdio.collect();
+            let Reply::Started { pid } = client.call(&request, &fds)? else {
+                bail!("the sandbox answered something else than a pid");
+            };
+            (pid, None)
+        }
+        Guest::Container(new) => {
+            let request = Request::Create {
+                plan: Box::new(new.plan),
+                shares: new.shares,
+            };
+            let gofer = [new.gofer.ring.as_raw_fd(), new.gofer.socket.as_raw_fd()];
+            let fds: Vec<RawFd> = gofer.into_iter().chain(stdio).collect();
+            client.call(&request, &fds)?;
+            (0, Some(new.exit_status))
+        }
     };
     drop(copies);
-    if attended.process.terminal {
+    if has_terminal {
         // It may have been resized before anybody listened.
-        console::forward(attended.client, id, pid, libc::SIGWINCH)?;
+        console::forward(client, id, pid, libc::SIGWINCH)?;
     }
-    Ok((forwarder, pid))
+    Ok(Begun {
+        forwarder,
+        pid,
+        exit_status,
+    })
 }
 
 /// Enters the network namespace of process `pid`.

@@ -23,7 +23,7 @@ use crate::hooks::{self, Point};
 use crate::plan::{CgroupUse, ContainerPlan};
 use crate::state::{Entry, Record, Status, process_is, start_time};
 use crate::sys::{PidNamespace, duplicate, spawn};
-use crate::{gofer_process, time};
+use crate::{gofer_process, pod, time};
 
 /// How long a killed process may take to disappear.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub enum Foreground {
 
 /// An existing container, its entry locked until waited for.
 pub struct Created {
-    entry: Entry,
+    pub entry: Entry,
     pub record: Record,
 }
 
@@ -167,10 +167,10 @@ pub fn sweep(global: &Global, prefix: &str) {
 }
 
 /// Ends what has been made so far when a creation fails.
-struct Undo {
-    entry: Option<Entry>,
-    processes: Vec<Pid>,
-    cgroup: Option<Cgroup>,
+pub struct Undo {
+    pub entry: Option<Entry>,
+    pub processes: Vec<Pid>,
+    pub cgroup: Option<Cgroup>,
 }
 
 impl Drop for Undo {
@@ -195,6 +195,9 @@ fn create_with(
     foreground: Foreground,
     terminal: TerminalOwner,
 ) -> Result<Created> {
+    if plan.pod.is_some() {
+        return pod::create(global, plan, stdio, terminal);
+    }
     let store = global.store();
     let entry = store.create(&plan.id)?;
     let mut undo = Undo {
@@ -339,7 +342,7 @@ fn create_with(
 }
 
 /// The hooks that see the container before its process may start.
-fn run_creation_hooks(record: &Record) -> Result<()> {
+pub fn run_creation_hooks(record: &Record) -> Result<()> {
     let (hooks, bundle) = (record.plan.host.hooks.as_ref(), &record.plan.bundle);
     let state = record.state();
     hooks::run(Point::Prestart, hooks, &state, bundle)?;
@@ -349,7 +352,7 @@ fn run_creation_hooks(record: &Record) -> Result<()> {
 
 /// The cgroup that the plan asks for. Users who can't make any do without,
 /// unless limits are asked for.
-fn locate_cgroup(plan: &ContainerPlan) -> Result<Option<Cgroup>> {
+pub fn locate_cgroup(plan: &ContainerPlan) -> Result<Option<Cgroup>> {
     let host = &plan.host;
     match host.cgroups {
         CgroupUse::None => return Ok(None),
@@ -370,7 +373,7 @@ fn locate_cgroup(plan: &ContainerPlan) -> Result<Option<Cgroup>> {
     Ok(None)
 }
 
-fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
+pub fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
     match fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
         // Only privileged users lower it.
         Err(err)
@@ -397,7 +400,10 @@ impl Created {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.entry.control_path())
+        match &self.record.plan.pod {
+            Some(pod) => Client::new(&self.entry.control_path_of(&pod.sandbox)),
+            None => Client::new(&self.entry.control_path()),
+        }
     }
 
     /// Starts the container's process.
@@ -447,6 +453,11 @@ impl Created {
     /// Ends the sandbox, whatever it does, and forgets it.
     pub fn delete(self) -> Result<()> {
         let record = &self.record;
+        if record.plan.pod.is_some() {
+            // If that does not end it, the death of its attendant does.
+            let container = record.plan.id.clone();
+            let _ = self.client().call(&Request::Remove { container }, &[]);
+        }
         end_process(record.pid, record.pid_start_time)?;
         end_process(record.gofer_pid, record.gofer_start_time)?;
         if let Some(cgroup) = &record.cgroup {
@@ -499,7 +510,7 @@ fn reap(pid: i32) {
 /// Where the sandbox's processes report: the file that was asked for, else
 /// the terminal of a command in the foreground, else nowhere: an engine waits
 /// for the end of what this command has for stderr.
-fn open_log(global: &Global, owner: TerminalOwner) -> Result<OwnedFd> {
+pub fn open_log(global: &Global, owner: TerminalOwner) -> Result<OwnedFd> {
     let append = |path: &Path| {
         File::options()
             .create(true)
@@ -518,7 +529,7 @@ fn open_log(global: &Global, owner: TerminalOwner) -> Result<OwnedFd> {
     }
 }
 
-fn owner_name() -> String {
+pub fn owner_name() -> String {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)

@@ -6,6 +6,7 @@
 //! | `cli/` | one file per group of commands |
 //! | `oci.rs`, `plan.rs`, `spec.rs` | OCI configuration to checked plan |
 //! | `state.rs` | containers on disk |
+//! | `pod.rs` | further containers of a sandbox |
 //! | `launch.rs` | making and ending sandboxes |
 //! | `network.rs` | network namespaces of containers |
 //! | `jail.rs`, `sys.rs` | namespaces, ids, capabilities; the `unsafe` |
@@ -28,6 +29,7 @@ mod launch;
 mod network;
 mod oci;
 mod plan;
+mod pod;
 mod signals;
 mod spec;
 mod state;

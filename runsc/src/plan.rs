@@ -28,7 +28,37 @@ pub struct ContainerPlan {
     pub sysctl: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub network: NetworkPlan,
+    /// Of a further container of a pod.
+    pub pod: Option<PodPlan>,
     pub host: HostPlan,
+}
+
+/// A container's place in a pod, whose sandbox it runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodPlan {
+    /// Id of the container that the sandbox was made with.
+    pub sandbox: String,
+    pub pid: NamespacePlan,
+    pub ipc: NamespacePlan,
+    pub uts: NamespacePlan,
+}
+
+/// Ids of the containers whose namespaces a container of a pod shares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharesPlan {
+    pub pid_of: Option<String>,
+    pub ipc_of: Option<String>,
+    pub uts_of: Option<String>,
+}
+
+/// A namespace of a container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespacePlan {
+    Own,
+    /// That of the sandbox's first container.
+    Sandbox,
+    /// That of the container with this host process (`/proc/PID/ns/TYPE`).
+    Of(i32),
 }
 
 /// What the host does for a container, without the sentry's knowledge.

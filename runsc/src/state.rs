@@ -193,6 +193,11 @@ impl Entry {
         self.dir.join("control.sock")
     }
 
+    /// Path of the control socket of the sandbox made with container `id`.
+    pub fn control_path_of(&self, id: &str) -> PathBuf {
+        self.dir.with_file_name(id).join("control.sock")
+    }
+
     /// Path of the file that takes the exit status of the first process.
     pub fn exit_path(&self) -> PathBuf {
         self.dir.join("exit-status")

@@ -77,6 +77,26 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
             std::ptr::with_exposed_provenance_mut::<u8>(8).write_volatile(1);
             Some(1)
         },
+        // Makes a System V shared memory segment, and shows one made elsewhere.
+        "shm-put" => unsafe {
+            let id = libc::shmget(0x706f, 4096, libc::IPC_CREAT | libc::IPC_EXCL | 0o600);
+            let at = libc::shmat(id, std::ptr::null(), 0).cast::<u8>();
+            if id < 0 || at.addr() == usize::MAX {
+                return Some(1);
+            }
+            at.write_volatile(b'!');
+            Some(0)
+        },
+        "shm-get" => unsafe {
+            let id = libc::shmget(0x706f, 4096, 0);
+            if id < 0 {
+                println!("none");
+                return Some(0);
+            }
+            let at = libc::shmat(id, std::ptr::null(), 0).cast::<u8>();
+            println!("{}", char::from(at.read_volatile()));
+            Some(0)
+        },
         // Sleeps until killed.
         "pause" => loop {
             unsafe { libc::pause() };

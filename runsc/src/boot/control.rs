@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use parking_lot::{Condvar, Mutex};
 use sentry_kernel::sandbox::Sandbox;
 use sentry_kernel::tty::Bridge;
@@ -15,6 +15,7 @@ use syscall_tables::abi::Signal;
 use super::process;
 use crate::cgroup;
 use crate::control::{Handler, ProcessInfo, Reply, Request};
+use crate::gofer_process::GoferLink;
 
 /// How long the sentry waits at its end for replies to be picked up.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,19 +23,23 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Commands of this sandbox.
 pub struct Commands {
     sandbox: Arc<Sandbox>,
-    /// Terminals by the process they were made for; 0 is the first.
-    bridges: Mutex<BTreeMap<i32, Arc<Bridge>>>,
+    /// Id of the sandbox's first container.
+    root: String,
+    /// Terminals by container and process they were made for; 0 is the first.
+    bridges: Mutex<BTreeMap<(String, i32), Arc<Bridge>>>,
     /// Requests being handled.
     busy: Mutex<usize>,
     idle: Condvar,
 }
 
 impl Commands {
-    /// `bridge` is the terminal of the first process.
-    pub fn new(sandbox: Arc<Sandbox>, bridge: Option<Bridge>) -> Self {
-        let bridges = bridge.map(|bridge| (0, Arc::new(bridge)));
+    /// `root` is the sandbox's first container, `bridge` the terminal of its
+    /// first process.
+    pub fn new(sandbox: Arc<Sandbox>, root: &str, bridge: Option<Bridge>) -> Self {
+        let bridges = bridge.map(|bridge| ((root.to_owned(), 0), Arc::new(bridge)));
         Self {
             sandbox,
+            root: root.to_owned(),
             bridges: Mutex::new(bridges.into_iter().collect()),
             busy: Mutex::new(0),
             idle: Condvar::new(),
@@ -43,7 +48,7 @@ impl Commands {
 
     /// The terminal of the first process.
     pub fn terminal(&self) -> Option<Arc<Bridge>> {
-        self.bridges.lock().get(&0).cloned()
+        self.bridges.lock().get(&(self.root.clone(), 0)).cloned()
     }
 
     /// Waits until the first process's last words are out and nobody waits
@@ -55,6 +60,14 @@ impl Commands {
         let mut busy = self.busy.lock();
         self.idle
             .wait_while_for(&mut busy, |busy| *busy > 0, FINISH_TIMEOUT);
+    }
+
+    fn add_bridge(&self, container: String, pid: i32, bridge: Option<Bridge>) {
+        if let Some(bridge) = bridge {
+            self.bridges
+                .lock()
+                .insert((container, pid), Arc::new(bridge));
+        }
     }
 
     fn run(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply> {
@@ -71,9 +84,7 @@ impl Commands {
                 let root = sandbox.root(&container)?;
                 let (config, bridge) = process::config(sandbox.kernel(), &root, &plan, fds)?;
                 let pid = block_on(sandbox.exec(&container, config))?;
-                if let Some(bridge) = bridge {
-                    self.bridges.lock().insert(pid, Arc::new(bridge));
-                }
+                self.add_bridge(container, pid, bridge);
                 Reply::Started { pid }
             }
             Request::Limits {
@@ -84,12 +95,29 @@ impl Commands {
                 sandbox.kernel().limits.set(&container, limits);
                 Reply::Done
             }
-            Request::Pause => {
-                sandbox.pause();
+            Request::Create { plan, shares } => {
+                let mut fds = fds.into_iter();
+                let (ring, socket) = fds.next().zip(fds.next()).context("no gofer came along")?;
+                let link = GoferLink { ring, socket };
+                let bridge = super::create_container(sandbox, &plan, link, fds.collect(), shares)?;
+                self.add_bridge(plan.id, 0, bridge);
                 Reply::Done
             }
-            Request::Resume => {
-                sandbox.resume();
+            Request::Remove { container } => {
+                ensure!(
+                    container != self.root,
+                    "the first container ends with the sandbox"
+                );
+                block_on(sandbox.remove_container(&container))?;
+                self.bridges.lock().retain(|(id, _), _| *id != container);
+                Reply::Done
+            }
+            Request::Pause { container } => {
+                sandbox.pause(&container)?;
+                Reply::Done
+            }
+            Request::Resume { container } => {
+                sandbox.resume(&container)?;
                 Reply::Done
             }
             Request::Wait { container, pid } | Request::Attend { container, pid } => {
@@ -97,7 +125,7 @@ impl Commands {
                     0 => block_on(sandbox.wait(&container))?,
                     pid => block_on(sandbox.wait_process(&container, pid))?,
                 };
-                let bridge = self.bridges.lock().remove(&pid);
+                let bridge = self.bridges.lock().remove(&(container, pid));
                 if let Some(bridge) = bridge {
                     bridge.flush(FINISH_TIMEOUT);
                 }
@@ -120,9 +148,12 @@ impl Commands {
                 Reply::Done
             }
             Request::Resize {
-                pid, rows, columns, ..
+                container,
+                pid,
+                rows,
+                columns,
             } => {
-                let bridge = self.bridges.lock().get(&pid).cloned();
+                let bridge = self.bridges.lock().get(&(container, pid)).cloned();
                 bridge
                     .context("the process has no terminal")?
                     .resize(rows, columns);

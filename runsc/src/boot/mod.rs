@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use sentry_kernel::fs::gofer::GoferFs;
 use sentry_kernel::kernel::KernelConfig;
-use sentry_kernel::sandbox::{ContainerConfig, Sandbox};
+use sentry_kernel::sandbox::{ContainerConfig, Sandbox, Shares};
 use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
 use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
@@ -39,7 +39,7 @@ use crate::cli::PlatformName;
 use crate::gofer_process::GoferLink;
 use crate::jail;
 use crate::launch::Foreground;
-use crate::plan::ContainerPlan;
+use crate::plan::{ContainerPlan, SharesPlan};
 
 /// What a sentry is started with.
 pub struct BootFds {
@@ -161,17 +161,38 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         network,
     };
     let sandbox = Arc::new(Sandbox::new(config)?);
-    let gofer = GoferFs::connect(fds.gofer.ring.try_clone()?, fds.gofer.socket.try_clone()?)
-        .context("the gofer can't be reached")?;
     // Before anything of the container is looked at.
     seccomp::install(kind, network_kind)?;
 
+    let link = GoferLink {
+        ring: fds.gofer.ring.try_clone()?,
+        socket: fds.gofer.socket.try_clone()?,
+    };
+    let stdio = std::mem::take(&mut fds.stdio);
+    let bridge = create_container(&sandbox, plan, link, stdio, SharesPlan::default())?;
+    Ok(Sentry {
+        sandbox,
+        container: plan.id.clone(),
+        bridge,
+        terminal,
+    })
+}
+
+/// Creates a container; answers the terminal of its first process, if that
+/// has one.
+fn create_container(
+    sandbox: &Sandbox,
+    plan: &ContainerPlan,
+    gofer: GoferLink,
+    stdio: Vec<OwnedFd>,
+    shares: SharesPlan,
+) -> Result<Option<Bridge>> {
+    let gofer = GoferFs::connect(gofer.ring, gofer.socket).context("the gofer can't be reached")?;
     let kernel = sandbox.kernel();
     kernel
         .limits
         .set(&plan.id, cgroup::limits(plan.host.resources.as_ref()));
     let root = mounts::build(kernel, plan, gofer)?;
-    let stdio = std::mem::take(&mut fds.stdio);
     let (process, bridge) = process::config(kernel, &root, &plan.process, stdio)?;
     executor::block_on(sandbox.create_container(ContainerConfig {
         id: plan.id.clone(),
@@ -179,14 +200,13 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         hostname: plan.hostname.clone().into_bytes(),
         domainname: plan.domainname.clone().into_bytes(),
         root,
-        pid_namespace_of: None,
+        shares: Shares {
+            pid_of: shares.pid_of,
+            ipc_of: shares.ipc_of,
+            uts_of: shares.uts_of,
+        },
     }))?;
-    Ok(Sentry {
-        sandbox,
-        container: plan.id.clone(),
-        bridge,
-        terminal,
-    })
+    Ok(bridge)
 }
 
 fn start_platform(
@@ -215,7 +235,8 @@ fn start_platform(
 impl Sentry {
     /// Serves commands until the container's first process has ended.
     fn serve(self, listener: UnixListener, exit_status: &File) -> i32 {
-        let handler = Arc::new(control::Commands::new(self.sandbox.clone(), self.bridge));
+        let handler = control::Commands::new(self.sandbox.clone(), &self.container, self.bridge);
+        let handler = Arc::new(handler);
         let waiters = handler.clone();
         if let (Some(bridge), Some(terminal)) = (handler.terminal(), self.terminal) {
             let followed = std::thread::Builder::new()

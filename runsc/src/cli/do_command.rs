@@ -106,6 +106,7 @@ impl Do {
                 Some(Network::Host) => NetworkPlan::of_caller(),
                 Some(Network::None) | None => NetworkPlan::None,
             },
+            pod: None,
             host: HostPlan::default(),
         };
         launch::sweep(global, ID_PREFIX);

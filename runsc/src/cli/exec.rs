@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::Global;
 use super::bundle::write_pid_file;
-use crate::attendant::{self, Attended};
+use crate::attendant::{self, Attended, Guest};
 use crate::control::Client;
 use crate::launch::Created;
 use crate::plan::ProcessPlan;
@@ -124,11 +124,16 @@ impl Exec {
             None => console::stdio(false),
         };
         stdio.extend(console::preserved(self.preserve_fds));
-        let pid = attendant::start(&Attended {
-            record,
+        let attended = Attended {
+            container: &self.id,
+            network_of: record.pid,
             client,
-            process,
+            guest: Guest::Process(process),
             stdio,
+        };
+        let pid = attendant::start(attended, |pid| {
+            let mut cgroup = record.cgroup.iter();
+            cgroup.try_for_each(|cgroup| cgroup.add(pid.as_raw()))
         })
         .context("exec failed: unable to start container process")?;
         let written = write_pid_file(&self.pid_file, pid);

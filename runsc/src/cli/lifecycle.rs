@@ -59,7 +59,8 @@ impl Pause {
             Status::Running | Status::Created => {}
             status => bail!("cannot pause a container in the {} state", status.name()),
         }
-        created.client().call(&Request::Pause, &[])?;
+        let container = self.id;
+        created.client().call(&Request::Pause { container }, &[])?;
         created.save(&Record {
             status: Status::Paused,
             ..created.record.clone()
@@ -79,7 +80,8 @@ impl Resume {
         if created.record.status != Status::Paused {
             bail!("container not paused");
         }
-        created.client().call(&Request::Resume, &[])?;
+        let container = self.id;
+        created.client().call(&Request::Resume { container }, &[])?;
         created.save(&Record {
             status: Status::Running,
             ..created.record.clone()

@@ -12,7 +12,7 @@ mod wire;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::ProcessPlan;
+use crate::plan::{ContainerPlan, ProcessPlan, SharesPlan};
 
 pub use client::Client;
 pub use server::{Handler, serve};
@@ -24,6 +24,16 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// Creates a further container of a pod. Descriptors: ring and socket of
+    /// its gofer, then those of its first process as for `Exec`.
+    Create {
+        plan: Box<ContainerPlan>,
+        shares: SharesPlan,
+    },
+    /// Kills what is left of a further container and forgets it.
+    Remove {
+        container: String,
+    },
     /// Starts the process of a created container.
     Start {
         container: String,
@@ -49,9 +59,13 @@ pub enum Request {
         container: String,
         resources: Box<LinuxResources>,
     },
-    /// Stops all tasks until `Resume`.
-    Pause,
-    Resume,
+    /// Stops all tasks of a container until `Resume`.
+    Pause {
+        container: String,
+    },
+    Resume {
+        container: String,
+    },
     /// Sends a signal to a process (`pid` 0: the container's first) or to all.
     Signal {
         container: String,

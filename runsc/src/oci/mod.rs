@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
-use crate::hooks;
 use crate::network::NetworkPlan;
 use crate::plan::{
     CapabilityPlan, CgroupUse, ContainerPlan, HostPlan, Overlay, ProcessPlan, RlimitPlan, RootPlan,
 };
+use crate::{hooks, pod};
 
 pub use mounts::{default_mounts, known_mount_options};
 
@@ -107,6 +107,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         devices: linux.map_or(Ok(Vec::new()), linux::devices)?,
         sysctl: linux.map(linux::sysctl).unwrap_or_default(),
         network: NetworkPlan::of_spec(linux),
+        pod: pod::of_spec(spec)?,
         host: HostPlan {
             cgroups: CgroupUse::Files,
             cgroups_path: linux.and_then(|linux| linux.cgroups_path().clone()),

@@ -1,11 +1,11 @@
 //! The kernel of one sandbox: what all its tasks share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -110,7 +110,8 @@ pub struct Kernel {
     /// What tasks that have exited have for memory.
     pub(crate) dead_mm: Arc<MemoryManager>,
     next_namespace_id: AtomicU64,
-    frozen: AtomicBool,
+    /// Ids of the containers that are held.
+    frozen: Mutex<BTreeSet<String>>,
     thawed: WaitQueue,
     /// Told when any process without a parent in the sandbox has ended.
     pub(crate) ends: WaitQueue,
@@ -149,7 +150,7 @@ impl Kernel {
                 crate::mm::Layout::default(),
             )),
             next_namespace_id: AtomicU64::new(0xF000_0000),
-            frozen: AtomicBool::new(false),
+            frozen: Mutex::default(),
             thawed: WaitQueue::new(),
             ends: WaitQueue::new(),
         }))
@@ -166,25 +167,27 @@ impl Kernel {
         }
     }
 
-    /// Stops all tasks before they run guest code again.
-    pub fn freeze(&self) {
-        self.frozen.store(true, Ordering::SeqCst);
+    /// Stops all tasks of a container before they run guest code again.
+    pub fn freeze(&self, container: &str) {
+        self.frozen.lock().insert(container.to_owned());
         for (_, task) in self.root_pid_ns.tasks() {
-            task.add_work(Work::FREEZE);
+            if &*task.group.container == container {
+                task.add_work(Work::FREEZE);
+            }
         }
     }
 
     /// Undoes [`Self::freeze`].
-    pub fn thaw(&self) {
-        self.frozen.store(false, Ordering::SeqCst);
+    pub fn thaw(&self, container: &str) {
+        self.frozen.lock().remove(container);
         self.thawed.notify(Events::READABLE);
     }
 
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::SeqCst)
+    pub fn is_frozen(&self, container: &str) -> bool {
+        self.frozen.lock().contains(container)
     }
 
-    /// Holds a task while the sandbox is paused; a killed one goes on.
+    /// Holds a task while its container is paused; a killed one goes on.
     pub(crate) async fn wait_for_thaw(&self, task: &Arc<Task>) {
         task.clear_work(Work::FREEZE);
         let mut subscription = None;
@@ -193,7 +196,7 @@ impl Kernel {
                 let waker = Arc::new(cx.waker().clone());
                 subscription = Some(self.thawed.subscribe(Events::READABLE, waker));
             }
-            if !self.is_frozen() || task.has_work(cx, Work::KILL) {
+            if !self.is_frozen(&task.group.container) || task.has_work(cx, Work::KILL) {
                 Poll::Ready(())
             } else {
                 Poll::Pending

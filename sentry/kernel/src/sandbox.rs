@@ -22,7 +22,7 @@ use crate::sync::Events;
 use crate::task::seccomp::Seccomp;
 use crate::task::{
     ControllingTerminal, Creds, ExitStatus, Namespaces, PidNamespace, Rlimits, Task, ThreadGroup,
-    run,
+    exit, run,
 };
 use crate::vfs::{Fd, File, MountNamespace};
 
@@ -37,8 +37,17 @@ pub struct ContainerConfig {
     pub domainname: Vec<u8>,
     /// The container's mount tree, complete.
     pub root: Arc<MountNamespace>,
-    /// Share the pid namespace of this container, if given.
-    pub pid_namespace_of: Option<String>,
+    pub shares: Shares,
+}
+
+/// Containers whose namespaces a new one shares; it has those of its own that
+/// name none.
+#[derive(Clone, Debug, Default)]
+pub struct Shares {
+    pub pid_of: Option<String>,
+    pub ipc_of: Option<String>,
+    /// The host name.
+    pub uts_of: Option<String>,
 }
 
 /// A process that is started from outside.
@@ -161,9 +170,12 @@ impl Sandbox {
         if self.containers.lock().contains_key(&config.id) {
             return Err(SandboxError::Exists(config.id));
         }
-        let shared = match &config.pid_namespace_of {
-            Some(other) => Some(self.container(other)?.pid_ns.clone()),
-            None => None,
+        let of = |id: &Option<String>| id.as_deref().map(|id| self.container(id)).transpose();
+        let shares = &config.shares;
+        let shared = start::Shared {
+            pid: of(&shares.pid_of)?.map(|other| other.pid_ns.clone()),
+            ipc: of(&shares.ipc_of)?.map(|other| other.namespaces.ipc.clone()),
+            uts: of(&shares.uts_of)?.map(|other| other.namespaces.uts.clone()),
         };
         let id = config.id.clone();
         let container = start::create(&self.kernel, config, shared).await?;
@@ -306,19 +318,34 @@ impl Sandbox {
         for group in self.members(id) {
             group.begin_exit(status);
         }
+        // A paused one has to go on to end.
+        self.kernel.thaw(id);
         wait_for_end(&container.init).await;
+        // In a shared pid namespace its orphans are children of an init that
+        // may never wait for them.
+        for group in self.members(id) {
+            wait_for_end(&group).await;
+            let tree = self.kernel.tree.lock();
+            if group.is_zombie() {
+                exit::reap(&tree, &group);
+            }
+        }
         self.containers.lock().remove(id);
         Ok(())
     }
 
-    /// Holds all tasks of the sandbox.
-    pub fn pause(&self) {
-        self.kernel.freeze();
+    /// Holds all tasks of a container.
+    pub fn pause(&self, id: &str) -> Result<(), SandboxError> {
+        self.container(id)?;
+        self.kernel.freeze(id);
+        Ok(())
     }
 
     /// Lets them go on.
-    pub fn resume(&self) {
-        self.kernel.thaw();
+    pub fn resume(&self, id: &str) -> Result<(), SandboxError> {
+        self.container(id)?;
+        self.kernel.thaw(id);
+        Ok(())
     }
 
     /// The mount tree of a container.

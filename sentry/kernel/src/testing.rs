@@ -113,7 +113,7 @@ impl World {
             hostname: Vec::new(),
             domainname: Vec::new(),
             root,
-            pid_namespace_of: None,
+            shares: crate::sandbox::Shares::default(),
         };
         block_on(sandbox.create_container(config)).expect("container");
         sandbox.start("c").expect("start");

@@ -10,7 +10,7 @@ use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
-use tests::runner::{cli, engines, guest, long, network, programs, security, unit};
+use tests::runner::{cli, engines, guest, long, network, pods, programs, security, unit};
 
 fn main() -> ExitCode {
     match run() {
@@ -79,6 +79,9 @@ fn run() -> Result<bool, String> {
                     "cli",
                     network::TESTS,
                 ));
+            }
+            if options.group("pods") {
+                jobs.extend(host_tests(&options, &tally, platform, "pods", pods::TESTS));
             }
             if options.group("security") {
                 jobs.extend(host_tests(

@@ -9,6 +9,7 @@ pub mod known;
 pub mod long;
 pub mod network;
 pub mod options;
+pub mod pods;
 pub mod pool;
 pub mod programs;
 pub mod security;

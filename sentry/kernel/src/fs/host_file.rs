@@ -155,7 +155,16 @@ impl FileOps for HostFile {
         if !self.is_seekable() {
             return Err(Errno::ESPIPE);
         }
-        Ok((&self.handle).seek(SeekFrom::End(0))?)
+        u64::try_from(fstat(&self.handle)?.st_size).map_err(|_| Errno::EIO)
+    }
+
+    /// The description is shared: `(first; runsc …; last) > file`.
+    fn seek_outside(&self, target: Option<u64>) -> Option<Result<u64, Errno>> {
+        if !self.is_seekable() {
+            return None;
+        }
+        let to = target.map_or(SeekFrom::Current(0), SeekFrom::Start);
+        Some((&self.handle).seek(to).map_err(Errno::from))
     }
 
     fn poll(&self, _file: &File) -> Events {

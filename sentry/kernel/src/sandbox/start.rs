@@ -28,13 +28,20 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 /// Default timer slack in nanoseconds.
 const TIMER_SLACK_NS: u64 = 50_000;
 
+/// Namespaces of other containers that a new one shares.
+pub(super) struct Shared {
+    pub pid: Option<Arc<PidNamespace>>,
+    pub ipc: Option<Arc<IpcNamespace>>,
+    pub uts: Option<Arc<UtsNamespace>>,
+}
+
 pub(super) async fn create(
     kernel: &Arc<Kernel>,
     config: ContainerConfig,
-    shared: Option<Arc<PidNamespace>>,
+    shared: Shared,
 ) -> Result<Container, SandboxError> {
     let user_ns = config.process.creds.user_ns.clone();
-    let pid_ns = match shared {
+    let pid_ns = match shared.pid {
         Some(shared) => shared,
         None => {
             let root = kernel.root_pid_ns.clone();
@@ -46,19 +53,29 @@ pub(super) async fn create(
             )?
         }
     };
-    let mut names = kernel.initial_uts.names.read().clone();
-    if !config.hostname.is_empty() {
-        names.host = config.hostname;
-    }
-    if !config.domainname.is_empty() {
-        names.domain = config.domainname;
-    }
+    let uts = match shared.uts {
+        Some(uts) => uts,
+        None => {
+            let mut names = kernel.initial_uts.names.read().clone();
+            if !config.hostname.is_empty() {
+                names.host = config.hostname;
+            }
+            if !config.domainname.is_empty() {
+                names.domain = config.domainname;
+            }
+            UtsNamespace::new(kernel.new_namespace_id(), user_ns.clone(), names)
+        }
+    };
+    let ipc = match shared.ipc {
+        Some(ipc) => ipc,
+        None => IpcNamespace::new(kernel, user_ns),
+    };
     let namespaces = Arc::new(Namespaces {
-        uts: UtsNamespace::new(kernel.new_namespace_id(), user_ns.clone(), names),
+        uts,
         pid_for_children: pid_ns.clone(),
         net_id: ROOT_NET_ID,
         cgroup_id: kernel.new_namespace_id(),
-        ipc: IpcNamespace::new(kernel, user_ns),
+        ipc,
     });
     for mount in config.root.mounts() {
         mount.fs.bind_pid_namespace(&pid_ns);

@@ -573,6 +573,9 @@ pub async fn lseek(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Err(Errno::ESPIPE);
     }
     let mut position = file.position.lock();
+    if let Some(outside) = file.ops.seek_outside(None) {
+        *position = outside?;
+    }
     let base = match whence {
         SEEK_SET => 0,
         SEEK_CUR => *position,
@@ -581,6 +584,7 @@ pub async fn lseek(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         _ => {
             let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
             *position = file.ops.seek_sparse(&file, from, whence == SEEK_DATA)?;
+            file.ops.seek_outside(Some(*position)).transpose()?;
             return Ok(*position);
         }
     };
@@ -592,6 +596,7 @@ pub async fn lseek(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if i64::try_from(target).is_err() {
         return Err(Errno::EOVERFLOW);
     }
+    file.ops.seek_outside(Some(target)).transpose()?;
     *position = target;
     Ok(target)
 }

@@ -45,7 +45,10 @@ impl Position {
         }
         let at = match ptr {
             Some(ptr) => u64::try_from(ctx.read(ptr).await?).map_err(|_| Errno::EINVAL)?,
-            None => *file.position.lock(),
+            None => match file.ops.seek_outside(None) {
+                Some(outside) => outside?,
+                None => *file.position.lock(),
+            },
         };
         Ok(Some(Self { ptr, at }))
     }
@@ -56,6 +59,7 @@ impl Position {
             Some(ptr) => ctx.write(ptr, &self.at.cast_signed()).await,
             None => {
                 *file.position.lock() = self.at;
+                file.ops.seek_outside(Some(self.at)).transpose()?;
                 Ok(())
             }
         }

@@ -166,6 +166,13 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
+    /// For files whose position is shared with processes outside the sandbox:
+    /// moves it to `target`, if given, and answers where it is then.
+    /// `None`: the position is [`File::position`].
+    fn seek_outside(&self, _target: Option<u64>) -> Option<Result<u64, Errno>> {
+        None
+    }
+
     /// End of the file for `SEEK_END`.
     fn end_position(&self, _file: &File) -> Result<u64, Errno> {
         Err(Errno::ESPIPE)

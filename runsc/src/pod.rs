@@ -1,0 +1,279 @@
+//! Pods: one sandbox with many containers. The annotations of containerd's
+//! CRI plug-in and of CRI-O say which container a sandbox is made with, and
+//! which ones run in it.
+//!
+//! A further container has its own root, gofer and mount namespace; an
+//! attendant is its host process. It shares the network of the pod, and pid,
+//! IPC and UTS namespaces as its configuration says.
+//! The sandbox ends with the container it was made with.
+
+use std::fs::File;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::attendant::{self, Attended, Guest, NewContainer};
+use crate::boot::TerminalOwner;
+use crate::cli::Global;
+use crate::control::Client;
+use crate::hooks::{self, Point};
+use crate::launch::{self, Created, Undo};
+use crate::plan::{ContainerPlan, NamespacePlan, PodPlan, SharesPlan};
+use crate::state::{Record, Status, Store, start_time};
+use crate::{gofer_process, time};
+
+/// Annotations with the kind of a container and the id of its sandbox.
+const NAMES: [(&str, &str); 2] = [
+    (
+        "io.kubernetes.cri.container-type",
+        "io.kubernetes.cri.sandbox-id",
+    ),
+    (
+        "io.kubernetes.cri-o.ContainerType",
+        "io.kubernetes.cri-o.SandboxID",
+    ),
+];
+
+/// The place in a pod that a configuration asks for; `None` for containers
+/// that get a sandbox of their own.
+pub fn of_spec(spec: &Spec) -> Result<Option<PodPlan>> {
+    let annotations = spec.annotations().as_ref();
+    let get = |name: &str| annotations.and_then(|all| all.get(name).map(String::as_str));
+    let Some((_, sandbox_name)) = NAMES
+        .into_iter()
+        .find(|(kind, _)| get(kind) == Some("container"))
+    else {
+        return Ok(None);
+    };
+    let sandbox = get(sandbox_name).unwrap_or_default();
+    ensure!(
+        !sandbox.is_empty(),
+        "annotation {sandbox_name} is missing, which names the sandbox of this container"
+    );
+    Ok(Some(PodPlan {
+        sandbox: sandbox.to_owned(),
+        pid: namespace(spec, LinuxNamespaceType::Pid),
+        ipc: namespace(spec, LinuxNamespaceType::Ipc),
+        uts: namespace(spec, LinuxNamespaceType::Uts),
+    }))
+}
+
+fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> NamespacePlan {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let wanted = namespaces
+        .into_iter()
+        .flatten()
+        .find(|namespace| namespace.typ() == kind);
+    match wanted.map(|namespace| namespace.path().as_deref()) {
+        Some(None) => NamespacePlan::Own,
+        // Other paths are of files that engines bind to the pod's namespaces.
+        Some(Some(path)) => process_of(path).map_or(NamespacePlan::Sandbox, NamespacePlan::Of),
+        // The host's is out of reach: the pod's is the widest there is.
+        None => NamespacePlan::Sandbox,
+    }
+}
+
+/// The pid in `/proc/PID/ns/TYPE`.
+fn process_of(path: &Path) -> Option<i32> {
+    let rest = path.strip_prefix("/proc").ok()?;
+    let pid = rest.parent()?.parent()?;
+    pid.to_str()?.parse().ok()
+}
+
+/// The containers whose namespaces one of this plan shares.
+fn shares(store: &Store, pod: &PodPlan) -> Result<SharesPlan> {
+    Ok(SharesPlan {
+        pid_of: namespace_of(store, pod, &pod.pid)?,
+        ipc_of: namespace_of(store, pod, &pod.ipc)?,
+        uts_of: namespace_of(store, pod, &pod.uts)?,
+    })
+}
+
+fn namespace_of(store: &Store, pod: &PodPlan, plan: &NamespacePlan) -> Result<Option<String>> {
+    let wanted = match *plan {
+        NamespacePlan::Own => return Ok(None),
+        NamespacePlan::Sandbox => return Ok(Some(pod.sandbox.clone())),
+        NamespacePlan::Of(pid) => pid,
+    };
+    for id in store.ids()? {
+        let Ok(record) = store.peek(&id) else {
+            continue;
+        };
+        let sandbox = record.plan.pod.as_ref().map(|pod| pod.sandbox.as_str());
+        let same_pod = sandbox.unwrap_or(&id) == pod.sandbox;
+        if same_pod && record.pid == wanted {
+            return Ok(Some(id));
+        }
+    }
+    bail!("process {wanted}, whose namespace is to be shared, is no container of the pod")
+}
+
+/// Creates a further container of a pod, ready to start.
+pub fn create(
+    global: &Global,
+    plan: ContainerPlan,
+    stdio: &[RawFd],
+    terminal: TerminalOwner,
+) -> Result<Created> {
+    let pod = plan.pod.clone().context("the container is in no pod")?;
+    let store = global.store();
+    let sandbox = store
+        .peek(&pod.sandbox)
+        .with_context(|| format!("sandbox {} can't be used", pod.sandbox))?;
+    ensure!(
+        sandbox.plan.pod.is_none() && pod.sandbox != plan.id,
+        "container {} is no sandbox, but runs in one",
+        pod.sandbox
+    );
+    ensure!(
+        matches!(
+            sandbox.status,
+            Status::Created | Status::Running | Status::Paused
+        ),
+        "sandbox {} is {}",
+        pod.sandbox,
+        sandbox.status.name()
+    );
+    let shares = shares(&store, &pod)?;
+    let entry = store.create(&plan.id)?;
+    let client = Client::new(&entry.control_path_of(&pod.sandbox));
+    let mut undo = Undo {
+        entry: Some(entry),
+        processes: Vec::new(),
+        cgroup: None,
+    };
+    let Some(entry) = undo.entry.as_ref() else {
+        bail!("the state entry is gone");
+    };
+    let creator = Pid::this().as_raw();
+    let mut record = Record {
+        status: Status::Creating,
+        pid: 0,
+        pid_start_time: 0,
+        gofer_pid: 0,
+        gofer_start_time: 0,
+        creator_pid: creator,
+        creator_start_time: start_time(creator).context("/proc is not mounted")?,
+        cgroup: launch::locate_cgroup(&plan)?,
+        created_at: time::now_secs(),
+        owner: launch::owner_name(),
+        plan,
+    };
+    // From here on `delete` finds all there is, whenever this process dies.
+    entry.save(&record)?;
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.create()?;
+        undo.cgroup = Some(cgroup.clone());
+        if let Some(resources) = &record.plan.host.resources {
+            cgroup
+                .apply(resources)
+                .context("resources can't be limited")?;
+        }
+    }
+    let cgroup = record.cgroup.clone();
+    let place = |pid: Pid| {
+        let mut cgroup = cgroup.iter();
+        cgroup.try_for_each(|cgroup| cgroup.add(pid.as_raw()))
+    };
+    let started = |pid: Pid| start_time(pid.as_raw()).context("a process ended at once");
+    let log = launch::open_log(global, terminal)?;
+    let (gofer_pid, gofer) = gofer_process::start(&record.plan.gofer_roots(), &log, |pid| {
+        place(pid)?;
+        record.gofer_pid = pid.as_raw();
+        record.gofer_start_time = started(pid)?;
+        entry.save(&record)
+    })?;
+    undo.processes.push(gofer_pid);
+    let exit_status = File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(entry.exit_path())
+        .context("the exit status file can't be made")?;
+    let plan = record.plan.clone();
+    let attended = Attended {
+        container: &plan.id,
+        network_of: sandbox.pid,
+        client: &client,
+        guest: Guest::Container(NewContainer {
+            plan: plan.clone(),
+            gofer,
+            shares,
+            exit_status,
+        }),
+        stdio: stdio.to_vec(),
+    };
+    let pid = attendant::start(attended, |pid| {
+        place(pid)?;
+        if let Some(score) = plan.process.oom_score_adj {
+            launch::set_oom_score(pid, score)?;
+        }
+        record.pid = pid.as_raw();
+        record.pid_start_time = started(pid)?;
+        entry.save(&record)
+    });
+    let pid = pid.context("unable to start container process")?;
+    undo.processes.push(Pid::from_raw(pid));
+    if let Err(err) = launch::run_creation_hooks(&record) {
+        let state = Record {
+            status: Status::Stopped,
+            ..record.clone()
+        }
+        .state();
+        drop(undo);
+        let host = &record.plan.host;
+        let bundle = &record.plan.bundle;
+        hooks::run_all(Point::Poststop, host.hooks.as_ref(), &state, bundle);
+        return Err(err);
+    }
+    record.status = Status::Created;
+    entry.save(&record)?;
+    undo.processes.clear();
+    undo.cgroup = None;
+    let Some(entry) = undo.entry.take() else {
+        bail!("the state entry is gone");
+    };
+    Ok(Created { entry, record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(annotations: &str, namespaces: &str) -> Result<Option<PodPlan>> {
+        let text = format!(
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "r"}},
+                 "annotations": {annotations}, "linux": {{"namespaces": {namespaces}}}}}"#
+        );
+        of_spec(&serde_json::from_str(&text).expect("json"))
+    }
+
+    #[test]
+    fn annotations_of_both_engines() {
+        let containerd = r#"{"io.kubernetes.cri.container-type": "container",
+                             "io.kubernetes.cri.sandbox-id": "pod"}"#;
+        let plan = of(containerd, r#"[{"type": "pid"}]"#).expect("valid");
+        let plan = plan.expect("in a pod");
+        assert_eq!(plan.sandbox, "pod");
+        assert_eq!(
+            (plan.pid, plan.uts),
+            (NamespacePlan::Own, NamespacePlan::Sandbox)
+        );
+        let crio = r#"{"io.kubernetes.cri-o.ContainerType": "container",
+                       "io.kubernetes.cri-o.SandboxID": "other"}"#;
+        let shared = r#"[{"type": "pid", "path": "/proc/42/ns/pid"}]"#;
+        let plan = of(crio, shared).expect("valid").expect("in a pod");
+        assert_eq!(plan.pid, NamespacePlan::Of(42));
+        let sandbox = r#"{"io.kubernetes.cri.container-type": "sandbox",
+                          "io.kubernetes.cri.sandbox-id": "pod"}"#;
+        assert_eq!(of(sandbox, "[]").expect("valid"), None);
+        assert_eq!(of("{}", "[]").expect("valid"), None);
+        let broken = r#"{"io.kubernetes.cri.container-type": "container"}"#;
+        assert!(of(broken, "[]").is_err());
+    }
+}
