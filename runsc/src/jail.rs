@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Uid, chdir, geteuid, pivot_root, setgroups, setresgid, se
 use sentry_platform::host::inet::HostNetwork;
 
 use crate::network::{self, NetworkPlan};
+use crate::user::{self, IdMap};
 
 /// First host uid of sandboxes. Each sandbox has one of its own, far above
 /// what distributions and subordinate id ranges hand out, so that no other
@@ -25,11 +26,27 @@ const INSIDE_ID: u32 = 65534;
 
 /// The host uid (and gid) of a sandbox, derived from its id.
 pub fn sandbox_uid(id: &str) -> u32 {
-    // FNV-1a: stable over versions, and good enough to spread ids.
-    let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+    FIRST_UID + hash(id) % UIDS
+}
+
+/// FNV-1a: stable over versions, and good enough to spread ids.
+fn hash(id: &str) -> u32 {
+    id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    FIRST_UID + hash % UIDS
+    })
+}
+
+/// The user and group of a sandbox, as this process would name them; `None`
+/// if there is none to change to.
+fn ids(id: &str) -> Option<(u32, u32)> {
+    if user::is_host_root() {
+        let own = sandbox_uid(id);
+        return Some((own, own));
+    }
+    // Of the ids that a rootless engine has, containers rarely use the high.
+    let users = IdMap::of_users().spare(hash(id))?;
+    let groups = IdMap::of_groups().spare(hash(id))?;
+    geteuid().is_root().then_some((users, groups))
 }
 
 /// Moves this single-threaded process into namespaces of its own, under an
@@ -41,12 +58,11 @@ pub fn enter(id: &str, plan: &NetworkPlan) -> Result<Option<HostNetwork>> {
     if network::comes_first() {
         network = network::enter(plan)?;
     }
-    if geteuid().is_root() {
-        let host_id = sandbox_uid(id);
+    if let Some((uid, gid)) = ids(id) {
         setgroups(&[]).context("supplementary groups can't be dropped")?;
-        let gid = Gid::from_raw(host_id);
+        let gid = Gid::from_raw(gid);
         setresgid(gid, gid, gid).context("the sandbox's gid can't be taken")?;
-        let uid = Uid::from_raw(host_id);
+        let uid = Uid::from_raw(uid);
         setresuid(uid, uid, uid).context("the sandbox's uid can't be taken")?;
         // Changing ids makes a process undumpable, which gives its
         // /proc/self/uid_map to root.

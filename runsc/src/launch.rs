@@ -378,7 +378,7 @@ pub fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
         // Only privileged users lower it.
         Err(err)
             if err.kind() == std::io::ErrorKind::PermissionDenied
-                && !nix::unistd::geteuid().is_root() =>
+                && !crate::user::is_host_root() =>
         {
             Ok(())
         }

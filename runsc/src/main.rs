@@ -14,6 +14,7 @@
 //! | `control/` | commands to a running sentry |
 //! | `cgroup/`, `hooks.rs` | what the host does for a container |
 //! | `attendant.rs` | host processes that stand for guest processes |
+//! | `user.rs` | whom the command runs as |
 //! | `console.rs` | terminals, signals, exit status |
 
 mod attendant;
@@ -35,6 +36,7 @@ mod spec;
 mod state;
 mod sys;
 mod time;
+mod user;
 
 fn main() -> std::process::ExitCode {
     cli::main()

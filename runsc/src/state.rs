@@ -332,7 +332,7 @@ pub fn process_is(pid: i32, started: u64) -> bool {
 /// The default of `--root`.
 pub fn default_root() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !nix::unistd::geteuid().is_root() => Path::new(&dir).join("runsc"),
+        Some(dir) if !crate::user::is_host_root() => Path::new(&dir).join("runsc"),
         _ => PathBuf::from("/run/runsc"),
     }
 }

@@ -26,27 +26,17 @@ pub fn spawn(
 ) -> Result<Pid> {
     let (wait, go) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
-    let own = if pid_namespace == PidNamespace::Own {
-        let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
-        unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
-        Some(own)
-    } else {
-        None
+    let forked = match pid_namespace {
+        PidNamespace::Shared => plain_fork(),
+        PidNamespace::Own if crate::user::is_host_root() => fork_and_return(),
+        PidNamespace::Own => fork_by_helper(),
     };
-    // SAFETY: runsc has a single thread until all its children exist (DESIGN
-    // section 7), so the child may use all of the standard library.
-    let forked = unsafe { fork() };
-    if let Ok(ForkResult::Child) = forked {
-        drop(go);
-        std::process::exit(begin(wait, child));
-    }
-    if let Some(own) = own {
-        setns(own, CloneFlags::CLONE_NEWPID)
-            .context("the own pid namespace can't be entered again")?;
-    }
-    let pid = match forked.context("a process can't be made")? {
+    let pid = match forked? {
         ForkResult::Parent { child } => child,
-        ForkResult::Child => Pid::this(),
+        ForkResult::Child => {
+            drop(go);
+            std::process::exit(begin(wait, child));
+        }
     };
     drop(wait);
     let prepared = prepare(pid).and_then(|()| {
@@ -59,6 +49,60 @@ pub fn spawn(
         let _ = nix::sys::wait::waitpid(pid, None);
     }
     prepared
+}
+
+fn plain_fork() -> Result<ForkResult> {
+    // SAFETY: runsc has a single thread until all its children exist (DESIGN
+    // section 7), so the child may use all of the standard library.
+    unsafe { fork() }.context("a process can't be made")
+}
+
+/// Forks into a fresh pid namespace; this process's later children are in the
+/// old one again.
+fn fork_and_return() -> Result<ForkResult> {
+    let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
+    unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
+    let forked = plain_fork();
+    if !matches!(forked, Ok(ForkResult::Child)) {
+        setns(own, CloneFlags::CLONE_NEWPID)
+            .context("the own pid namespace can't be entered again")?;
+    }
+    forked
+}
+
+/// As [`fork_and_return`] for those who may not enter the namespace of their
+/// own that belongs to the host: a helper makes the process and leaves it to
+/// this one.
+fn fork_by_helper() -> Result<ForkResult> {
+    nix::sys::prctl::set_child_subreaper(true)
+        .context("this process can't take over others' children")?;
+    let (reader, writer) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
+    let ForkResult::Parent { child: helper } = plain_fork()? else {
+        drop(reader);
+        let forked = unshare(CloneFlags::CLONE_NEWPID)
+            .context("a pid namespace can't be made")
+            .and_then(|()| plain_fork());
+        let report = match forked {
+            Ok(ForkResult::Child) => return Ok(ForkResult::Child),
+            Ok(ForkResult::Parent { child }) => child.to_string(),
+            Err(err) => format!("{err:#}"),
+        };
+        // An incomplete report is no pid.
+        let _ = nix::unistd::write(&writer, report.as_bytes());
+        std::process::exit(0);
+    };
+    drop(writer);
+    let mut report = String::new();
+    std::io::Read::read_to_string(&mut std::fs::File::from(reader), &mut report)
+        .context("the report of the helper can't be read")?;
+    nix::sys::wait::waitpid(helper, None).context("the helper can't be waited for")?;
+    match report.parse() {
+        Ok(pid) => Ok(ForkResult::Parent {
+            child: Pid::from_raw(pid),
+        }),
+        Err(_) => anyhow::bail!("{report}"),
+    }
 }
 
 /// What a new process does once it may go on.

@@ -118,8 +118,7 @@ impl Builder<'_> {
         let bits = u32::try_from(plan.flags & u64::from(u32::MAX))?;
         let flags = MountFlags::from_bits_truncate(bits);
         let superblock = match &plan.kind {
-            MountKind::Bind { source } => {
-                let source = source.to_string_lossy();
+            MountKind::Bind { .. } => {
                 let number = *next_gofer_root;
                 *next_gofer_root += 1;
                 vfs.superblock(GoferFs::attach(
@@ -127,7 +126,8 @@ impl Builder<'_> {
                     &self.connection,
                     number,
                     CachePolicy::SHARED,
-                    &source,
+                    // Where it is on the host is not the guest's to know.
+                    "none",
                 )?)
             }
             MountKind::Tmpfs if plan.contents == Contents::Copied => self.covered(plan)?,

@@ -17,13 +17,12 @@ mod stats;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
@@ -319,14 +318,15 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
 
 /// Whether this user may make cgroups at all.
 pub fn writable(cgroup: &Cgroup) -> bool {
-    nix::unistd::geteuid().is_root()
-        || cgroup.dirs.iter().any(|dir| {
-            let parent = dir
-                .path
-                .parent()
-                .and_then(|parent| fs::metadata(parent).ok());
-            parent.is_some_and(|meta| meta.permissions().mode() & 0o002 != 0)
-        })
+    crate::user::is_host_root()
+        || cgroup
+            .dirs
+            .iter()
+            .filter(|dir| !dir.controllers.is_empty())
+            .all(|dir| {
+                let there = dir.path.ancestors().find(|path| path.exists());
+                there.is_some_and(|path| access(path, AccessFlags::W_OK).is_ok())
+            })
 }
 
 /// Whether a configuration sets any limit, so that doing without cgroups

@@ -81,6 +81,12 @@ impl Options {
         if options.platforms.is_empty() {
             options.platforms = vec!["systrap".into(), "ptrace".into()];
         }
+        // Tests run in directories of their own.
+        for path in [&mut options.runsc, &mut options.static_dir] {
+            if let Ok(absolute) = path.canonicalize() {
+                *path = absolute;
+            }
+        }
         options.guest = options.static_dir.join("guest");
         Ok(options)
     }
