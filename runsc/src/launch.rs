@@ -259,6 +259,7 @@ fn create_with(
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
     let options = BootOptions {
         platform: global.platform,
+        patching: global.systrap_patching,
         strace: global.strace,
         debug: global.debug,
         foreground,

@@ -20,6 +20,7 @@ mod locks;
 mod meta;
 mod mm;
 mod open;
+mod patching;
 mod pipes;
 mod proc;
 mod process;
@@ -52,6 +53,7 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("seccomp", seccomp::CASES),
     ("ptrace", ptrace::CASES),
     ("hostile", hostile::CASES),
+    ("patching", patching::CASES),
 ];
 
 fn main() {

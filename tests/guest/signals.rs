@@ -1587,11 +1587,14 @@ unsafe fn signal_storm() {
     });
     let (r, w) = pipe();
     let mut sum = 0u64;
-    while ready.load(SeqCst) == 0 {
+    loop {
         for i in 0..50u8 {
             write_all(w, &[i]);
             eq!(read_some(r, 1), [i]);
             sum += 1;
+        }
+        if ready.load(SeqCst) != 0 {
+            break;
         }
     }
     check!(sum > 0);

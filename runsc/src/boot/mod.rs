@@ -35,7 +35,7 @@ use sentry_platform::systrap::{self, Systrap};
 use sentry_platform::{Platform, executor};
 
 use crate::cgroup;
-use crate::cli::PlatformName;
+use crate::cli::{PlatformName, Switch};
 use crate::gofer_process::GoferLink;
 use crate::jail;
 use crate::launch::Foreground;
@@ -58,6 +58,7 @@ pub struct BootFds {
 #[derive(Clone, Copy, Debug)]
 pub struct BootOptions {
     pub platform: PlatformName,
+    pub patching: Switch,
     pub strace: bool,
     pub debug: bool,
     pub foreground: Foreground,
@@ -148,7 +149,7 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     seccomp::prepare_allocator();
 
     let executor = Executor::new(system.cpu_count());
-    let (platform, kind) = start_platform(options.platform, &mut system, &executor)?;
+    let (platform, kind) = start_platform(options, &mut system, &executor)?;
     let config = KernelConfig {
         platform,
         executor,
@@ -210,17 +211,22 @@ fn create_container(
 }
 
 fn start_platform(
-    name: PlatformName,
+    options: &BootOptions,
     system: &mut System,
     executor: &Executor,
 ) -> Result<(Arc<dyn Platform>, PlatformKind)> {
-    Ok(match name {
+    Ok(match options.platform {
         PlatformName::Systrap => {
-            let platform = Systrap::new(systrap::Options {
+            let systrap_options = systrap::Options {
+                patching: match options.patching {
+                    Switch::On => systrap::Patching::On,
+                    Switch::Off => systrap::Patching::Off,
+                },
                 proc: system.take_proc(),
                 ..systrap::Options::default()
-            })
-            .context("the systrap platform can't be started; try --platform=ptrace")?;
+            };
+            let platform = Systrap::new(systrap_options)
+                .context("the systrap platform can't be started; try --platform=ptrace")?;
             executor.add_hot_source(platform.hot_source());
             (platform, PlatformKind::Systrap)
         }

@@ -39,6 +39,10 @@ pub struct Global {
     /// How guest code is run.
     #[arg(long, global = true, value_enum, default_value_t = PlatformName::Systrap)]
     pub platform: PlatformName,
+    /// Whether systrap makes the guest's system calls jump to the sentry, once
+    /// they have trapped a few times, instead of trapping each time.
+    #[arg(long, global = true, value_enum, default_value_t = Switch::On, value_name = "WHETHER")]
+    pub systrap_patching: Switch,
     /// Network of the container: `none` is loopback inside the sandbox, the
     /// default of `do`; `host` makes inet sockets in the container's network
     /// namespace on the host, the default of bundles.
@@ -74,6 +78,14 @@ pub struct Global {
     log_format: LogFormat,
 }
 
+/// A choice that can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+/// How guest code is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PlatformName {
     Systrap,

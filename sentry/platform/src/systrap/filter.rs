@@ -210,6 +210,8 @@ fn rule() -> Rule {
 pub(super) const MAP_ANONYMOUS_FLAGS: u32 = 0x4032;
 /// `PRIVATE | FIXED | NORESERVE`, `SHARED | FIXED | NORESERVE`.
 pub(super) const MAP_PRIVATE_FLAGS: u32 = 0x4012;
+/// `PRIVATE | FIXED_NOREPLACE | NORESERVE`.
+pub(super) const MAP_PRIVATE_NEW_FLAGS: u32 = 0x10_4002;
 pub(super) const MAP_SHARED_FLAGS: u32 = 0x4011;
 /// `MAYMOVE | FIXED`, and with `DONTUNMAP`.
 pub(super) const REMAP_FLAGS: u32 = 3;
@@ -312,7 +314,10 @@ fn control_calls() -> Calls {
                     .guest_range(0, 1),
                 rule()
                     .bits(2, 7)
-                    .one_of(3, &[MAP_PRIVATE_FLAGS, MAP_SHARED_FLAGS])
+                    .one_of(
+                        3,
+                        &[MAP_PRIVATE_FLAGS, MAP_PRIVATE_NEW_FLAGS, MAP_SHARED_FLAGS],
+                    )
                     .at_least(4, file_fd)
                     .guest_range(0, 1),
                 // A new process' own command page and contexts.

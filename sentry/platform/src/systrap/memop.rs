@@ -165,7 +165,7 @@ fn checked(range: &Range<u64>) -> Result<(u64, u64), Errno> {
 }
 
 /// `PROT_*`, which have the same values.
-fn host_protection(protection: Protection) -> u64 {
+pub(super) fn host_protection(protection: Protection) -> u64 {
     (protection & Protection::all()).bits().into()
 }
 

@@ -14,6 +14,7 @@
 //! | `hub.rs` | polling, bells, sleeping |
 //! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
+//! | `patch/` | call sites that jump to the stub |
 //! | `memop.rs` | memory operations as host calls |
 //! | `open.rs` | files below `/proc` that stubs open for the sentry |
 //! | `filter.rs` | the seccomp filter |
@@ -36,6 +37,7 @@ mod hub;
 mod layout;
 mod memop;
 mod open;
+mod patch;
 mod pool;
 mod shared;
 mod space;
@@ -63,6 +65,7 @@ use stub::Machine;
 use zygote::Zygote;
 
 pub use filter::MemoryCalls;
+pub use patch::Patching;
 
 /// Host system calls that the sentry's half makes after start-up, beside
 /// those of the executor (futex, epoll) and the allocator. The source for the
@@ -79,6 +82,9 @@ pub const HOST_SYSCALLS: &[i64] = &[
     libc::SYS_munmap,
     libc::SYS_madvise,
     libc::SYS_fallocate,
+    // Texts to patch.
+    libc::SYS_fstat,
+    libc::SYS_pwrite64,
     libc::SYS_socketpair,
     libc::SYS_setsockopt,
     libc::SYS_sendmsg,
@@ -99,6 +105,7 @@ pub const HOST_SYSCALLS: &[i64] = &[
 #[derive(Debug)]
 pub struct Options {
     pub memory_calls: MemoryCalls,
+    pub patching: Patching,
     /// Stubs kept ready.
     pub pool_size: usize,
     /// The host's `/proc`. Without it nobody knows how much memory a stub
@@ -110,6 +117,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             memory_calls: MemoryCalls::AppThread,
+            patching: Patching::On,
             pool_size: 2,
             proc: None,
         }

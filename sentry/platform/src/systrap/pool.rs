@@ -164,7 +164,7 @@ impl Pool {
 
 /// A copy of the zygote with its first app thread.
 pub(super) async fn fresh(zygote: &Stub) -> Result<Arc<Stub>, Errno> {
-    let (stub, thread) = zygote.fork().await?;
+    let ((stub, thread), ()) = zygote.fork(|| ()).await?;
     stub.park(thread);
     Ok(stub)
 }

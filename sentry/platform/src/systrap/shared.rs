@@ -54,11 +54,13 @@ pub(super) fn memfd(name: &CStr, len: u64, executable: Executable) -> Result<Own
     Ok(fd)
 }
 
-/// Writes the bytes of a new memfd.
-pub(super) fn fill(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+/// Writes bytes of a new memfd.
+pub(super) fn fill(fd: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
-        let written = nix::unistd::write(fd, bytes).map_err(crate::host::errno)?;
+        let at = libc::off_t::try_from(offset).map_err(|_| Errno::EFBIG)?;
+        let written = nix::sys::uio::pwrite(fd, bytes, at).map_err(crate::host::errno)?;
         bytes = bytes.get(written..).unwrap_or_default();
+        offset += u64::try_from(written).unwrap_or(0);
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 
 use syscall_tables::Errno;
 
-use super::control::{HostCall, MAX_CALLS};
+use super::control::{ControlGuard, HostCall, MAX_CALLS};
 use super::layout as l;
 use super::memop::{self, FD_ARG, Plan};
+use super::patch::{self, Patching, TextMap};
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
 use crate::residency::FinalPeak;
@@ -17,11 +18,12 @@ use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemImage,
 pub(super) struct SystrapSpace {
     me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
+    pub(super) texts: TextMap,
 }
 
 /// Operations that the control thread carries out in one go.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     calls: Vec<HostCall>,
     /// For each call the index of its operation.
     owners: Vec<usize>,
@@ -29,6 +31,8 @@ struct Batch<'a> {
     fds: Vec<BorrowedFd<'a>>,
     /// What the calls find in the transfer window.
     window: Vec<u8>,
+    /// Operations that map what may be patched later.
+    texts: Vec<&'a MemOp<'a>>,
 }
 
 impl<'a> Batch<'a> {
@@ -47,7 +51,10 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a planned operation to a batch that is not full.
-    fn add(&mut self, owner: usize, plan: &Plan<'a>) {
+    pub(super) fn add(&mut self, owner: usize, op: &'a MemOp<'a>, plan: &Plan<'a>) {
+        if patch::is_text(op) {
+            self.texts.push(op);
+        }
         let number = match plan {
             Plan::Control { fd: Some(fd), .. } => Some(self.descriptor(owner, *fd)),
             _ => None,
@@ -112,10 +119,21 @@ enum Transfer {
 
 impl SystrapSpace {
     pub(super) fn new(stub: Arc<Stub>) -> Arc<Self> {
+        Self::with_texts(stub, TextMap::default())
+    }
+
+    /// A space that has `texts` mapped.
+    pub(super) fn with_texts(stub: Arc<Stub>, texts: TextMap) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             stub,
+            texts,
         })
+    }
+
+    /// Whether `op` is for [`Self::apply_to_texts`].
+    pub(super) fn concerns_texts(&self, op: &MemOp<'_>) -> bool {
+        self.stub.machine.patching == Patching::On && self.texts.concerns(op)
     }
 
     /// Operations by the control thread, as few batches as possible.
@@ -131,6 +149,7 @@ impl SystrapSpace {
         if let Onto::OldImage = onto {
             let all = [memop::GUEST_START, l::STUB_BASE - memop::GUEST_START];
             batch.push(0, HostCall::new(libc::SYS_munmap, &all));
+            self.texts.clear();
         }
         self.add_ops(&mut batch, image.ops).await?;
         for (owner, (addr, bytes)) in (image.ops.len()..).zip(image.writes) {
@@ -159,29 +178,49 @@ impl SystrapSpace {
         ops: &'a [MemOp<'a>],
     ) -> Result<(), MemError> {
         for (index, op) in ops.iter().enumerate() {
+            if self.concerns_texts(op) {
+                self.run_batch(batch).await?;
+                self.apply_to_texts(index, op).await?;
+                continue;
+            }
             let plan = memop::plan(op, self.stub.machine.memory_calls);
             if plan.is_err() || batch.is_full() {
                 self.run_batch(batch).await?;
             }
             let plan = plan.map_err(|errno| MemError { index, errno })?;
-            batch.add(index, &plan);
+            batch.add(index, op, &plan);
         }
         Ok(())
     }
 
     async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
+        let batch = std::mem::take(batch);
+        let Some(&first) = batch.owners.first() else {
+            return Ok(());
+        };
+        let control = self.stub.control.lock().await.map_err(|dead| MemError {
+            index: first,
+            errno: no_process(dead),
+        })?;
+        self.run_batch_now(&control, batch).await
+    }
+
+    /// As [`Self::run_batch`] for who has the control thread already.
+    pub(super) async fn run_batch_now(
+        &self,
+        control: &ControlGuard<'_>,
+        batch: Batch<'_>,
+    ) -> Result<(), MemError> {
         let Batch {
             mut calls,
             owners,
             fds,
             window,
-        } = std::mem::take(batch);
-        let Some(&first) = owners.first() else {
-            return Ok(());
-        };
+            texts,
+        } = batch;
         let failed = |index: usize, errno| MemError { index, errno };
+        let first = owners.first().copied().unwrap_or(0);
         let gone = |dead| failed(first, no_process(dead));
-        let control = self.stub.control.lock().await.map_err(gone)?;
         if !fds.is_empty() {
             self.stub
                 .control
@@ -204,6 +243,11 @@ impl SystrapSpace {
             },
         );
         let Some(failure) = failure else {
+            if self.stub.machine.patching == Patching::On {
+                for op in texts {
+                    self.texts.after(op, &self.stub.machine.texts);
+                }
+            }
             return Ok(());
         };
         if !fds.is_empty() {
@@ -285,7 +329,13 @@ impl AddressSpace for SystrapSpace {
     }
 
     fn read<'a>(&'a self, addr: u64, dst: &'a mut [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {
-        Box::pin(self.transfer_all(addr, dst, Transfer::FromGuest))
+        Box::pin(async move {
+            self.transfer_all(addr, dst, Transfer::FromGuest).await?;
+            if self.texts.is_patched() {
+                self.texts.unpatch(addr, dst);
+            }
+            Ok(())
+        })
     }
 
     fn write<'a>(&'a self, addr: u64, src: &'a [u8]) -> BoxFuture<'a, Result<(), CopyFault>> {

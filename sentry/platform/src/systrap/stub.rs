@@ -14,6 +14,7 @@ use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
 use super::control::{Control, HostCall};
 use super::hub::{Bell, Dead, Hub};
 use super::layout as l;
+use super::patch::{Patching, Texts};
 use super::pool::{Blank, Pool};
 use super::shared::{SharedMap, punch_hole};
 use super::sys;
@@ -40,6 +41,8 @@ pub(super) struct Machine {
     pub(super) pool: Arc<Pool>,
     /// The host's `/proc`.
     pub(super) proc: Option<OwnedFd>,
+    pub(super) patching: Patching,
+    pub(super) texts: Texts,
     reaper: Arc<Reaper>,
 }
 
@@ -57,6 +60,8 @@ impl Machine {
             watchdog: Watchdog::start()?,
             pool: Pool::new(options.pool_size),
             proc: options.proc,
+            patching: options.patching,
+            texts: Texts::default(),
             reaper: Arc::default(),
         }))
     }
@@ -292,8 +297,12 @@ impl Stub {
         Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
-    /// A copy of this process, with one app thread that waits for orders.
-    pub(super) async fn fork(&self) -> Result<(Arc<Self>, ParkedThread), Errno> {
+    /// A copy of this process, with one app thread that waits for orders, and
+    /// what `snapshot` has said at that moment.
+    pub(super) async fn fork<T>(
+        &self,
+        snapshot: impl FnOnce() -> T,
+    ) -> Result<((Arc<Self>, ParkedThread), T), Errno> {
         let machine = &self.machine;
         let blank = match machine.pool.take_blank() {
             Some(blank) => blank,
@@ -326,7 +335,7 @@ impl Stub {
         ];
         child.start(&first);
 
-        {
+        let snapshot = {
             let parent = self.control.lock().await.map_err(no_process)?;
             self.control.send_fds(&[
                 ends.socket.as_fd(),
@@ -343,7 +352,8 @@ impl Stub {
                 .await
                 .map_err(no_process)?;
             (*results.get(1).ok_or(Errno::EAGAIN)?)?;
-        }
+            snapshot()
+        };
         child.finished().await.map_err(no_process)?;
         let results = child.results(first.len());
         drop(child);
@@ -355,7 +365,7 @@ impl Stub {
         }
         let tid = results.get(4).copied().unwrap_or(Err(Errno::EAGAIN))?;
         let tid = i32::try_from(tid).map_err(|_| Errno::EAGAIN)?;
-        Ok((stub, ParkedThread { tid, ..thread }))
+        Ok(((stub, ParkedThread { tid, ..thread }), snapshot))
     }
 
     /// An app thread that waits for orders.

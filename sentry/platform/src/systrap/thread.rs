@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
@@ -13,6 +14,7 @@ use super::control::{HostCall, result};
 use super::hub::Dead;
 use super::layout as l;
 use super::memop::{self, Plan};
+use super::patch::{Located, Patching};
 use super::space::{Onto, SystrapSpace};
 use crate::{
     AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemImage,
@@ -79,6 +81,8 @@ struct LiveCall {
     result: u64,
     /// Vector state and segment bases have been fetched.
     saved: bool,
+    /// [`TextMap::epoch`](super::patch::TextMap::epoch) when it came.
+    epoch: u32,
 }
 
 /// A guest thread of the systrap platform.
@@ -96,6 +100,10 @@ pub(super) struct SystrapThread {
     fs_base: u64,
     gs_base: u64,
     phase: Phase,
+    /// Where it was told last to try again an instruction that was none.
+    undefined: u64,
+    /// A trap that is reported once its site is patched.
+    patching: Mutex<Option<(Trap, BoxFuture<'static, ()>)>>,
 }
 
 /// What [`SystrapThread::poll_copy`] does with the bytes of a command.
@@ -134,6 +142,8 @@ impl SystrapThread {
             fs_base: 0,
             gs_base: 0,
             phase: Phase::Idle,
+            undefined: 0,
+            patching: Mutex::default(),
         };
         let initial = &thread.space.stub.machine.initial_vector;
         thread.put_vector_state(initial);
@@ -244,7 +254,13 @@ impl SystrapThread {
         set(l::REG_RAX, |r| r.rax);
         set(l::REG_RCX, |r| r.rcx);
         set(l::REG_RSP, |r| r.rsp);
-        set(l::REG_RIP, |r| r.rip);
+        if self.space.texts.is_patched() {
+            // The host's is known to nobody else.
+            let pc = self.space.texts.host_pc(new.rip);
+            map.store(self.turn.field(l::C_REGS + l::REG_RIP * 8), pc);
+        } else {
+            set(l::REG_RIP, |r| r.rip);
+        }
         set(l::REG_EFLAGS, |r| r.eflags & EFLAGS_USER | EFLAGS_FIXED);
         put(l::C_FS_BASE, |r| r.fs_base);
         let (fs_base, gs_base) = (new.fs_base, new.gs_base);
@@ -310,6 +326,7 @@ impl SystrapThread {
             },
             result: NOT_IMPLEMENTED,
             saved: false,
+            epoch: self.space.texts.epoch(),
         });
         self.regs = OnceLock::new();
         self.unpublished = true;
@@ -359,7 +376,8 @@ impl SystrapThread {
                 }
                 None => false,
             };
-            if !changed && self.phase != Phase::Saving {
+            let returns = live.epoch == self.space.texts.epoch();
+            if !changed && returns && self.phase != Phase::Saving {
                 self.turn
                     .map()
                     .store(self.turn.field(l::C_RESULT), live.result);
@@ -406,10 +424,19 @@ impl SystrapThread {
         let addr = map.load(self.turn.field(l::C_ADDR));
         let reg = |index: u64| map.load(self.turn.field(l::C_REGS + index * 8));
         let (trap_no, error_code) = (reg(l::REG_TRAPNO), reg(l::REG_ERR));
-        let regs = self.take_regs();
+        self.take_regs();
+        if self.space.texts.is_patched()
+            && let Some(outcome) = self.translate(signo)
+        {
+            return outcome;
+        }
         if signo == l::INTERRUPT_SIGNAL {
             return self.turn.core.take_interrupt().then_some(Trap::Interrupted);
         }
+        if signo.cast_signed() == libc::SIGSYS && self.space.stub.machine.patching == Patching::On {
+            self.note_site();
+        }
+        let regs = &mut self.current_mut().current;
         match signo.cast_signed() {
             libc::SIGSYS if arch == AUDIT_ARCH_X86_64 => {
                 regs.orig_rax = regs.rax;
@@ -443,6 +470,62 @@ impl SystrapThread {
                 Some(Trap::Killed)
             }
         }
+    }
+
+    /// Makes a program counter in a trampoline the guest's own, where a trap
+    /// is to be another one for that.
+    fn translate(&mut self, signo: u32) -> Option<Option<Trap>> {
+        let texts = &self.space.texts;
+        let regs = *self.regs();
+        let entry = l::CALL_ENTRY..l::CALL_ENTRY + l::CALL_ENTRY_LEN;
+        // There `%gs` was not the context, and `r11` tells where it came from.
+        let at_entry = entry.contains(&regs.rip);
+        let located = texts.locate(if at_entry { regs.r11 } else { regs.rip });
+        let is_fault = signo != l::INTERRUPT_SIGNAL;
+        match located {
+            Some(Located::Before { number, back, .. }) if is_fault => {
+                // A step of a debugger, or trampolines that the guest has
+                // unmapped: the call is made here.
+                let regs = &mut self.current_mut().current;
+                regs.orig_rax = match number {
+                    Some(number) if !at_entry => number.into(),
+                    _ => regs.rax,
+                };
+                regs.rax = NOT_IMPLEMENTED;
+                regs.rip = back;
+                regs.rcx = back;
+                regs.r11 = regs.eflags;
+                Some(Some(Trap::Syscall))
+            }
+            Some(Located::Before { site, .. }) if !at_entry => {
+                self.current_mut().current.rip = site;
+                None
+            }
+            Some(Located::Behind(rip)) if !at_entry => {
+                self.current_mut().current.rip = rip;
+                None
+            }
+            // Where the guest has come to a place whose instruction has moved:
+            // it goes on there. If it has come back since, once.
+            _ if signo == libc::SIGILL.cast_unsigned()
+                && (texts.host_pc(regs.rip) != regs.rip
+                    || self.undefined != regs.rip && texts.was_moved(regs.rip)) =>
+            {
+                self.undefined = regs.rip;
+                Some(None)
+            }
+            _ => None,
+        }
+    }
+
+    /// After a trap by SIGSYS: has its site patched if it is time.
+    fn note_site(&mut self) {
+        let Some(start) = self.space.texts.hit(self.regs().rip) else {
+            return;
+        };
+        let space = self.space.clone();
+        let work = Box::pin(async move { space.patch_text(start).await });
+        *self.patching.get_mut() = Some((Trap::Syscall, work));
     }
 
     /// One copy as commands of at most a window each; ready with how many
@@ -565,6 +648,11 @@ impl SystrapThread {
         let memory = self.space.stub.machine.memory_calls;
         let mut index = 0;
         while let Some(op) = ops.get(index) {
+            if self.space.concerns_texts(op) {
+                self.space.apply_to_texts(index, op).await?;
+                index += 1;
+                continue;
+            }
             let plan = memop::plan(op, memory).map_err(|errno| MemError { index, errno })?;
             if let Plan::App(call) = plan {
                 self.app_call(&call)
@@ -577,7 +665,10 @@ impl SystrapThread {
             let rest = ops.get(index..).unwrap_or_default();
             let len = rest
                 .iter()
-                .take_while(|op| !matches!(memop::plan(op, memory), Ok(Plan::App(_))))
+                .take_while(|op| {
+                    !matches!(memop::plan(op, memory), Ok(Plan::App(_)))
+                        && !self.space.concerns_texts(op)
+                })
                 .count();
             self.space
                 .apply_all(rest.get(..len).unwrap_or_default())
@@ -677,6 +768,12 @@ impl GuestThread for SystrapThread {
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap> {
+        if let Some((_, work)) = self.patching.get_mut() {
+            ready!(work.as_mut().poll(cx));
+            if let Some((trap, _)) = self.patching.get_mut().take() {
+                return Poll::Ready(trap);
+            }
+        }
         loop {
             if self.phase != Phase::Running {
                 if self.phase == Phase::Idle && self.turn.core.take_interrupt() {
@@ -695,6 +792,11 @@ impl GuestThread for SystrapThread {
                 return Poll::Ready(Trap::Killed);
             };
             if let Some(trap) = self.trap(entry) {
+                let Some((_, work)) = self.patching.get_mut() else {
+                    return Poll::Ready(trap);
+                };
+                ready!(work.as_mut().poll(cx));
+                *self.patching.get_mut() = None;
                 return Poll::Ready(trap);
             }
         }
@@ -835,8 +937,11 @@ impl GuestThread for SystrapThread {
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
-            let (stub, thread) = self.space.stub.fork().await?;
-            self.twin(SystrapSpace::new(stub), thread)
+            let ((stub, thread), texts) = {
+                let space = self.space.clone();
+                self.space.stub.fork(|| space.texts.clone()).await?
+            };
+            self.twin(SystrapSpace::with_texts(stub, texts), thread)
         })
     }
 

@@ -28,7 +28,7 @@ const FUNCTIONS: [&CStr; 5] = [
 pub(super) fn image() -> Result<VdsoImage, Errno> {
     let len_bytes = u64::try_from(IMAGE.len()).map_err(|_| Errno::ENOMEM)?;
     let fd = shared::memfd(c"vdso", len_bytes, Executable::Yes)?;
-    shared::fill(fd.as_fd(), IMAGE)?;
+    shared::fill(fd.as_fd(), 0, IMAGE)?;
     shared::seal(fd.as_fd(), shared::SEAL_ALL)?;
     Ok(VdsoImage {
         fd: fd.into(),

@@ -31,7 +31,7 @@ pub(super) struct Zygote {
 pub(super) fn start(machine: &Arc<Machine>, global: BorrowedFd<'_>) -> Result<Zygote, Errno> {
     let len = u64::try_from(IMAGE.len()).map_err(|_| Errno::ENOMEM)?;
     let image = shared::memfd(c"stub", len, Executable::Yes)?;
-    shared::fill(image.as_fd(), IMAGE)?;
+    shared::fill(image.as_fd(), 0, IMAGE)?;
     shared::seal(image.as_fd(), shared::SEAL_ALL)?;
 
     let (control, ends) = Control::new(&machine.hub)?;
