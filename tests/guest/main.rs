@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod util;
+mod answers;
 mod creds;
 mod driver;
 mod edges;

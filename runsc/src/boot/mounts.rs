@@ -131,10 +131,7 @@ impl Builder<'_> {
                 )?)
             }
             MountKind::Tmpfs if plan.contents == Contents::Copied => self.covered(plan)?,
-            kind => match self.instantiate(type_name(kind), plan)? {
-                Some(superblock) => superblock,
-                None => return Ok(()),
-            },
+            kind => self.instantiate(type_name(kind), plan)?,
         };
         let kind = superblock.fs.root().kind();
         let place = self.mount_point(plan.destination.as_bytes(), kind)?;
@@ -220,7 +217,7 @@ impl Builder<'_> {
         }
     }
 
-    fn instantiate(&self, name: &str, plan: &MountPlan) -> Result<Option<Arc<Superblock>>> {
+    fn instantiate(&self, name: &str, plan: &MountPlan) -> Result<Arc<Superblock>> {
         let request = MountRequest {
             vfs: &self.kernel.vfs,
             creds: &self.creds,
@@ -230,15 +227,10 @@ impl Builder<'_> {
             kernel: Some(self.kernel),
             resolve: &|path| self.resolve(path),
         };
-        match self.kernel.vfs.instantiate(name, &request) {
-            Ok(superblock) => Ok(Some(superblock)),
-            Err(Errno::ENODEV) => {
-                let line = format_args!("file system {name} is not known to the sentry");
-                self.kernel.log(LogLevel::Warning, line);
-                Ok(None)
-            }
-            Err(err) => Err(err).with_context(|| format!("options {:?}", plan.data)),
-        }
+        self.kernel
+            .vfs
+            .instantiate(name, &request)
+            .with_context(|| format!("file system {name:?} with options {:?}", plan.data))
     }
 
     /// The place of a mount, made if it does not exist.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::bundle::{Ctx, expect, refused};
 use super::command::{self, Done};
+use super::tables;
 
 pub type Test = fn(&Ctx<'_>) -> Result<(), String>;
 
@@ -29,6 +30,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("usage_errors", usage_errors),
     ("elf_garbage", elf_garbage),
     ("help_syscalls", help_syscalls),
+    ("table_tells_the_truth", tables::table_tells_the_truth),
     ("strace_lines", strace_lines),
     ("spec_runs", spec_runs),
     ("run_exit_codes", run_exit_codes),

@@ -13,5 +13,6 @@ pub mod pods;
 pub mod pool;
 pub mod programs;
 pub mod security;
+pub mod tables;
 pub mod tally;
 pub mod unit;
