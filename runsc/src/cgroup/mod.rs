@@ -128,7 +128,8 @@ impl Cgroup {
             if !self.dirs.iter().any(|dir| dir.version == version) {
                 continue;
             }
-            for setting in settings::of(resources, version)? {
+            let all = settings::of(resources, version)?;
+            for setting in &all {
                 let dir = self
                     .dirs
                     .iter()
@@ -145,7 +146,20 @@ impl Cgroup {
                         setting.controller
                     );
                 };
-                dir.write(&setting)?;
+                let done = dir.write(setting);
+                // Memory alone is never above memory with swap: where both are
+                // raised, that goes first.
+                let first = all.iter().find(|other| {
+                    setting.file == "memory.limit_in_bytes"
+                        && other.file == "memory.memsw.limit_in_bytes"
+                });
+                match (done, first) {
+                    (Err(_), Some(first)) => {
+                        dir.write(first)?;
+                        dir.write(setting)?;
+                    }
+                    (done, _) => done?,
+                }
             }
         }
         Ok(())
