@@ -37,8 +37,8 @@ const STORED: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=proto/runtime-v1.proto");
-    let descriptors = protox::compile(["runtime-v1.proto"], ["proto"])?;
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(["runtime-v1.proto", "images.proto"], ["proto"])?;
     let mut builder = tonic_prost_build::configure();
     for name in STORED {
         builder = builder.message_attribute(

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, LogFormat};
+use crate::image_command::{self, ImageCommand};
 use crate::images::unpack;
-use crate::{cni, daemon, supervisor};
+use crate::{cni, daemon, doctor, supervisor};
 
 #[derive(Parser)]
 #[command(version, about = "Kubernetes container runtime (CRI) on OCI runtimes")]
@@ -47,6 +48,13 @@ enum Command {
         #[arg(long, default_value = "10.88.0.0/16")]
         subnet: String,
     },
+    /// Images of the running daemon.
+    Image {
+        #[command(subcommand)]
+        what: ImageCommand,
+    },
+    /// Check what this machine lacks for running pods.
+    Doctor,
     /// Process of one pod; started by the daemon.
     #[command(hide = true)]
     Supervise { dir: PathBuf },
@@ -127,6 +135,8 @@ pub fn run() -> Result<()> {
             println!("{} written", path.display());
             Ok(())
         }
+        Some(Command::Image { what }) => image_command::run(what, &cli.places.config()?.listen),
+        Some(Command::Doctor) => doctor::run(&cli.places.config()?),
         None => serve(cli.places.config()?),
     }
 }

@@ -10,10 +10,11 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::config::Config;
 use crate::node::Node;
-use crate::pods;
 use crate::proto::image_service_server::ImageServiceServer;
+use crate::proto::images::images_server::ImagesServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
-use crate::service::{image, runtime};
+use crate::service::{archive, image, runtime};
+use crate::{metrics, pods, streaming};
 
 /// Requests are small; a client that sends more is broken.
 const MAX_REQUEST: usize = 16 << 20;
@@ -28,7 +29,8 @@ pub async fn run(config: Config) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Node::open(config)?;
     pods::recover::recover(&node).await?;
-    crate::streaming::requests::start(&node).await?;
+    streaming::requests::start(&node).await?;
+    metrics::start(&node).await?;
     let listener = listen(&node)?;
     let runtime = RuntimeServiceServer::new(runtime::Service {
         node: Arc::clone(&node),
@@ -49,8 +51,12 @@ pub async fn run(config: Config) -> Result<()> {
     tonic::transport::Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .http2_keepalive_interval(None)
+        .layer(metrics::Layer(Arc::clone(&node.calls)))
         .add_service(runtime)
         .add_service(image)
+        .add_service(ImagesServer::new(archive::Service {
+            node: Arc::clone(&node),
+        }))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended())
         .await
         .context("the server failed")?;

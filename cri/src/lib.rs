@@ -5,6 +5,9 @@
 //! | [`cli`] | command line of `runsc-cri` |
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | start, socket, end of the server |
+//! | `doctor` | what a machine lacks for running pods |
+//! | `image_command` | `runsc-cri image` |
+//! | `metrics` | the Prometheus endpoint |
 //! | [`service`] | the RPCs of RuntimeService and ImageService |
 //! | [`node`] | what all requests share |
 //! | [`store`] | records of pods and containers, in memory and on disk |
@@ -23,8 +26,11 @@ pub mod cni;
 pub mod config;
 pub mod containers;
 pub mod daemon;
+mod doctor;
 pub mod ids;
+mod image_command;
 pub mod images;
+mod metrics;
 pub mod node;
 pub mod pods;
 pub mod proto;

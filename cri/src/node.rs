@@ -25,6 +25,8 @@ pub struct Node {
     pub events: broadcast::Sender<ContainerEventResponse>,
     /// Set once the server listens.
     pub streaming: std::sync::OnceLock<crate::streaming::Server>,
+    /// For the metrics.
+    pub calls: Arc<crate::metrics::Calls>,
     /// Of this boot: namespaces and processes of others are gone.
     pub boot_id: String,
     features: parking_lot::Mutex<std::collections::HashMap<String, Features>>,
@@ -50,6 +52,7 @@ impl Node {
             cni: Cni::new(config.cni.clone()),
             events: broadcast::Sender::new(1024),
             streaming: std::sync::OnceLock::new(),
+            calls: Arc::default(),
             boot_id: boot_id.trim().to_owned(),
             features: parking_lot::Mutex::default(),
             config,

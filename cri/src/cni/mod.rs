@@ -206,6 +206,37 @@ impl Cni {
         first
     }
 
+    /// GC (CNI 1.1): plugins drop what is not of these attachments. Asked of
+    /// the configuration in force, if its version has it.
+    pub async fn gc(&self, valid: &[Attachment]) -> Result<()> {
+        let Ok(network) = self.network() else {
+            return Ok(());
+        };
+        if !has_gc(&network.version) {
+            return Ok(());
+        }
+        let mine = valid.iter().filter(|a| a.network.name == network.name);
+        let valid: Vec<Value> = mine
+            .map(|a| json!({"containerID": a.container_id, "ifname": INTERFACE}))
+            .collect();
+        let nobody = Attachment {
+            network: network.clone(),
+            ..Attachment::default()
+        };
+        let mut first = Ok(());
+        for plugin in &network.plugins {
+            let mut plugin = plugin.clone();
+            plugin.insert("cni.dev/valid-attachments".into(), json!(valid));
+            let result = self.call("GC", &nobody, &plugin, None).await;
+            if let Err(err) = result
+                && first.is_ok()
+            {
+                first = Err(err);
+            }
+        }
+        first
+    }
+
     async fn call(
         &self,
         command: &str,
@@ -252,6 +283,12 @@ impl Cni {
         })
         .await
     }
+}
+
+/// Version 1.1 and later.
+fn has_gc(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 1)
 }
 
 /// A list (`.conflist`) or a single plugin (`.conf`, `.json`).

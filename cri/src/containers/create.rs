@@ -112,15 +112,18 @@ async fn build(
     }
     let image_mounts = mounts::image_volumes(node, container, &bundle).await?;
     let runtime = node.runtime(&record.handler)?;
-    let built = spec::build(&spec::Input {
+    let pod_record = pod.record();
+    let input = spec::Input {
         node,
-        pod: &pod.record(),
+        pod: &pod_record,
         container: &record,
         defaults: &defaults,
         bundle: &bundle,
         image_mounts: &image_mounts,
         sandboxed: runtime.sandboxed,
-    })?;
+    };
+    // Reads the image's files, and may copy some.
+    let built = tokio::task::block_in_place(|| spec::build(&input))?;
     let text = serde_json::to_vec_pretty(&built.spec)?;
     std::fs::write(bundle.join("config.json"), text)?;
     // For exec, which starts from the container's process.

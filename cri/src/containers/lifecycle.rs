@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::proto::{ContainerEventResponse, ContainerEventType, Signal};
 use crate::runtime::KillTarget;
 use crate::service::convert;
-use crate::store::{Container, ContainerStage};
+use crate::store::{Container, ContainerStage, Pod};
 use crate::supervisor::protocol::{Exit, Request};
 use crate::time;
 
@@ -184,10 +184,19 @@ pub fn event(node: &Node, container: &Container, kind: ContainerEventType) {
     if node.events.receiver_count() == 0 {
         return;
     }
-    let record = container.record();
-    let Some(pod) = node.store.pod(&record.pod) else {
-        return;
-    };
+    if let Some(pod) = node.store.pod(&container.pod) {
+        send(node, &pod, &container.id, kind);
+    }
+}
+
+/// The same of a sandbox, under its own id.
+pub fn pod_event(node: &Node, pod: &Pod, kind: ContainerEventType) {
+    if node.events.receiver_count() > 0 {
+        send(node, pod, &pod.id, kind);
+    }
+}
+
+fn send(node: &Node, pod: &Pod, id: &str, kind: ContainerEventType) {
     let statuses = node
         .store
         .containers_of(&pod.id)
@@ -197,7 +206,7 @@ pub fn event(node: &Node, container: &Container, kind: ContainerEventType) {
         .map(|r| convert::container_status(&r))
         .collect();
     let _ = node.events.send(ContainerEventResponse {
-        container_id: container.id.clone(),
+        container_id: id.to_owned(),
         container_event_type: kind.into(),
         created_at: time::now_ns(),
         pod_sandbox_status: Some(convert::pod_status(&pod.record())),

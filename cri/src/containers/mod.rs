@@ -10,3 +10,4 @@ pub mod security;
 pub mod spec;
 pub mod stats;
 pub mod user;
+mod volumes;

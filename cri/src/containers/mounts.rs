@@ -244,6 +244,7 @@ fn volume(input: &Input<'_>, destination: &str) -> Result<PathBuf> {
         .container_dir(&input.container.id)
         .join(format!("volume-{number}"));
     std::fs::create_dir_all(&dir)?;
+    super::volumes::fill(&input.bundle.join("rootfs"), destination, &dir)?;
     Ok(dir)
 }
 

@@ -7,6 +7,17 @@ use tonic::Status;
 use crate::proto::LinuxContainerSecurityContext;
 use crate::proto::security_profile::ProfileType;
 
+/// `RuntimeDefault` is asked for.
+pub fn is_default(security: &LinuxContainerSecurityContext) -> bool {
+    match &security.seccomp {
+        Some(profile) => profile.profile_type() == ProfileType::RuntimeDefault,
+        None => matches!(
+            security.seccomp_profile_path.as_str(),
+            "runtime/default" | "docker/default"
+        ),
+    }
+}
+
 /// The OCI `linux.seccomp`, or none.
 pub fn profile(security: &LinuxContainerSecurityContext) -> Result<Option<Value>> {
     let path = match &security.seccomp {

@@ -145,6 +145,19 @@ pub fn capabilities(security: &LinuxContainerSecurityContext) -> Result<Value> {
     Ok(all)
 }
 
+/// Without CAP_SYS_RESOURCE (a daemon in a container) a score can't be lowered:
+/// then it stays at ours, as a runtime would fail otherwise.
+pub fn permitted_oom_score(wanted: i64) -> i64 {
+    if available().contains(&"CAP_SYS_RESOURCE") {
+        return wanted;
+    }
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    wanted.max(own)
+}
+
 pub struct Devices {
     pub nodes: Vec<Value>,
     pub rules: Vec<Value>,

@@ -58,8 +58,10 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     if !security.privileged {
         oci_linux.insert("maskedPaths".into(), json!(security.masked_paths));
         oci_linux.insert("readonlyPaths".into(), json!(security.readonly_paths));
-        if !input.sandboxed
-            && let Some(profile) = seccomp::profile(&security)?
+        // A sandbox is more than the default profile; a profile that is named is
+        // for the processes inside.
+        if let Some(profile) = seccomp::profile(&security)?
+            && !(input.sandboxed && seccomp::is_default(&security))
         {
             oci_linux.insert("seccomp".into(), profile);
         }
@@ -183,7 +185,7 @@ fn process(
             .linux
             .as_ref()
             .and_then(|l| l.resources.as_ref())
-            .map_or(0, |r| r.oom_score_adj);
+            .map_or(0, |r| security::permitted_oom_score(r.oom_score_adj));
         object.insert("oomScoreAdj".into(), json!(oom));
         if let Some(profile) = security::apparmor(security)? {
             object.insert("apparmorProfile".into(), json!(profile));

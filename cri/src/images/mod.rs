@@ -7,9 +7,10 @@
 //! ROOT/ingest/…           downloads under way, resumed after a crash
 //! ```
 
+mod archive;
 mod confine;
 pub mod layers;
-mod pull;
+pub mod pull;
 mod registry;
 pub mod unpack;
 
@@ -113,6 +114,8 @@ impl Images {
         for entry in std::fs::read_dir(&dir)? {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
+                // A write that a crash cut short.
+                let _ = std::fs::remove_file(&path);
                 continue;
             }
             match atomic::read_json::<ImageRecord>(&path) {

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -32,7 +33,7 @@ const MANIFESTS: &[&str] = &[
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 /// Manifests and configurations are small; larger ones are an attack.
-const MAX_DOCUMENT: u64 = 8 << 20;
+pub const MAX_DOCUMENT: u64 = 8 << 20;
 const TRIES: u32 = 4;
 
 #[derive(Debug, Deserialize)]
@@ -48,8 +49,6 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    #[serde(default)]
-    pub media_type: String,
     pub digest: String,
     pub size: u64,
 }
@@ -78,10 +77,19 @@ pub fn choose(index: &[IndexEntry]) -> Option<&IndexEntry> {
     })
 }
 
+/// How far a pull has come, in compressed bytes.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub done: AtomicU64,
+    pub total: AtomicU64,
+}
+
 /// One pull from one server.
 struct Source<'a> {
     images: &'a Images,
-    client: Client,
+    /// None when all content is here already.
+    client: Option<Client>,
+    progress: Arc<Progress>,
     image: Reference,
     auth: RegistryAuth,
 }
@@ -89,11 +97,32 @@ struct Source<'a> {
 impl Images {
     /// Pulls `name` and returns the image's record.
     pub async fn pull(&self, name: &str, auth: Option<&AuthConfig>) -> Result<ImageRecord> {
+        self.pull_from_all(name, auth, Arc::default()).await
+    }
+
+    /// Makes an image of content that is here already.
+    pub(super) async fn adopt(&self, name: &Reference, digest: &str) -> Result<ImageRecord> {
+        let source = Source {
+            images: self,
+            client: None,
+            progress: Arc::default(),
+            image: name.clone_with_digest(digest.to_owned()),
+            auth: RegistryAuth::Anonymous,
+        };
+        source.pull(name).await
+    }
+
+    pub(super) async fn pull_from_all(
+        &self,
+        name: &str,
+        auth: Option<&AuthConfig>,
+        progress: Arc<Progress>,
+    ) -> Result<ImageRecord> {
         let image = super::parse_reference(name)?;
         let _running = self.collecting.read().await;
         let mut first = None;
         for endpoint in registry::endpoints(&self.config, image.registry())? {
-            match self.pull_from(&endpoint, &image, auth).await {
+            match self.pull_from(&endpoint, &image, auth, &progress).await {
                 Ok(record) => return Ok(record),
                 Err(err) => {
                     let err = err.context(format!("{} from {}", image.whole(), endpoint.host));
@@ -113,10 +142,12 @@ impl Images {
         endpoint: &Endpoint,
         image: &Reference,
         auth: Option<&AuthConfig>,
+        progress: &Arc<Progress>,
     ) -> Result<ImageRecord> {
         let source = Source {
             images: self,
-            client: endpoint.client(&self.config)?,
+            client: Some(endpoint.client(&self.config)?),
+            progress: Arc::clone(progress),
             image: endpoint.reference(image),
             // Credentials are for the registry and its mirrors alike.
             auth: registry::credentials(&self.config, image.registry(), auth)?,
@@ -126,16 +157,25 @@ impl Images {
 }
 
 impl Source<'_> {
+    fn client(&self, what: &str) -> Result<&Client> {
+        let client = self.client.as_ref();
+        client.with_context(|| format!("{what} is not in the archive"))
+    }
+
     async fn manifest(&self, image: &Reference) -> Result<(Vec<u8>, String)> {
+        if let (None, Some(digest)) = (&self.client, image.digest()) {
+            let path = self.images.blobs.path(digest)?;
+            let bytes = std::fs::read(path).with_context(|| format!("manifest {digest}"))?;
+            return Ok((bytes, digest.to_owned()));
+        }
+        let client = self.client("the manifest")?;
         let wait = Duration::from_secs(self.images.config.pull_progress_timeout_s.max(1));
         let mut tries = 0;
         loop {
             tries += 1;
-            let answer = tokio::time::timeout(
-                wait,
-                self.client.pull_manifest_raw(image, &self.auth, MANIFESTS),
-            )
-            .await;
+            let answer =
+                tokio::time::timeout(wait, client.pull_manifest_raw(image, &self.auth, MANIFESTS))
+                    .await;
             match answer {
                 Ok(Ok((bytes, digest))) => {
                     if bytes.len() as u64 > MAX_DOCUMENT {
@@ -191,6 +231,10 @@ impl Source<'_> {
             );
         }
         let chain = chain_ids(&diff_ids);
+        let missing = manifest.layers.iter().zip(&chain);
+        let missing = missing.filter(|(_, chain_id)| !self.images.layers.has(chain_id));
+        let total = missing.fold(config.size, |sum, (d, _)| sum.saturating_add(d.size));
+        self.progress.total.store(total, Ordering::Relaxed);
         self.layers(&manifest.layers, &diff_ids, &chain).await?;
         let size = manifest
             .layers
@@ -293,6 +337,7 @@ impl Source<'_> {
     }
 
     async fn fetch(&self, descriptor: &Descriptor, partial: &PathBuf) -> Result<()> {
+        let client = self.client(&descriptor.digest)?;
         let file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -318,9 +363,7 @@ impl Source<'_> {
             ..OciDescriptor::default()
         };
         let mut stream = if have > 0 {
-            let answer = self
-                .client
-                .pull_blob_stream_partial(&self.image, &layer, have, None);
+            let answer = client.pull_blob_stream_partial(&self.image, &layer, have, None);
             match tokio::time::timeout(wait, answer).await?? {
                 BlobResponse::Partial(stream) => stream.stream,
                 BlobResponse::Full(stream) => {
@@ -331,7 +374,7 @@ impl Source<'_> {
                 }
             }
         } else {
-            let answer = self.client.pull_blob_stream(&self.image, &layer);
+            let answer = client.pull_blob_stream(&self.image, &layer);
             tokio::time::timeout(wait, answer).await??.stream
         };
         let mut file = file;
@@ -341,6 +384,8 @@ impl Source<'_> {
         {
             let chunk = chunk?;
             have = have.saturating_add(chunk.len() as u64);
+            let counted = chunk.len() as u64;
+            self.progress.done.fetch_add(counted, Ordering::Relaxed);
             if have > descriptor.size {
                 drop(file.set_len(0));
                 bail!("more bytes than the manifest says");
@@ -376,7 +421,7 @@ impl Write for HashWriter<'_> {
 }
 
 /// `blobs/sha256/DIGITS`, and `ingest/DIGITS` while a download is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Blobs {
     dir: PathBuf,
     ingest: PathBuf,

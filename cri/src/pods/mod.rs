@@ -12,8 +12,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::containers;
+use crate::containers::lifecycle::pod_event;
 use crate::images::layers::unmount;
 use crate::node::Node;
+use crate::proto::ContainerEventType;
 use crate::store::{Pod, PodStage};
 use crate::supervisor::protocol::Request;
 
@@ -37,6 +39,7 @@ async fn stop_locked(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
     release(node, pod).await?;
     if pod.stage() != PodStage::NotReady {
         pod.update(|record| record.stage = PodStage::NotReady)?;
+        pod_event(node, pod, ContainerEventType::ContainerStoppedEvent);
     }
     Ok(())
 }
@@ -99,5 +102,7 @@ pub async fn remove(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
     for container in node.store.containers_of(&pod.id) {
         containers::lifecycle::remove(node, &container).await?;
     }
-    node.store.remove_pod(pod)
+    node.store.remove_pod(pod)?;
+    pod_event(node, pod, ContainerEventType::ContainerDeletedEvent);
+    Ok(())
 }

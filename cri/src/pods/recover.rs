@@ -24,6 +24,17 @@ pub async fn recover(node: &Arc<Node>) -> Result<()> {
         }
     }
     remove_strays(node);
+    let networks: Vec<_> = node
+        .store
+        .pods()
+        .iter()
+        .map(|pod| pod.record())
+        .filter(|record| !record.network_released)
+        .filter_map(|record| record.network)
+        .collect();
+    if let Err(err) = node.cni.gc(&networks).await {
+        tracing::warn!("network clean-up: {err:#}");
+    }
     node.images.collect(node.used_layers()).await?;
     Ok(())
 }

@@ -10,8 +10,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::Status;
 
 use super::{files, watch};
+use crate::containers::lifecycle::pod_event;
 use crate::node::Node;
-use crate::proto::{NamespaceMode, PodSandboxConfig};
+use crate::proto::{ContainerEventType, NamespaceMode, PodSandboxConfig};
 use crate::store::{Pod, PodRecord, PodStage, atomic};
 use crate::supervisor::protocol::{Mapping, PodSpec};
 use crate::{ids, time};
@@ -50,7 +51,11 @@ pub async fn run(node: &Arc<Node>, config: PodSandboxConfig, handler: &str) -> R
     let pod = node.store.add_pod(record)?;
     guard.keep();
     match start(node, &pod, &spec).await {
-        Ok(()) => Ok(pod.id.clone()),
+        Ok(()) => {
+            pod_event(node, &pod, ContainerEventType::ContainerCreatedEvent);
+            pod_event(node, &pod, ContainerEventType::ContainerStartedEvent);
+            Ok(pod.id.clone())
+        }
         Err(err) => {
             if let Err(undo) = undo(node, &pod).await {
                 tracing::warn!(pod = pod.id, "half-made pod stays for later: {undo:#}");
@@ -76,6 +81,24 @@ fn plan(node: &Node, record: &PodRecord, sandboxed: bool) -> Result<PodSpec> {
         .as_ref()
         .map(|l| l.sysctls.clone())
         .unwrap_or_default();
+    let mut sysctls: Vec<(String, String)> = sysctls.into_iter().collect();
+    let own_users = namespaces
+        .userns_options
+        .as_ref()
+        .is_some_and(|u| u.mode() == NamespaceMode::Pod);
+    if !host_network && !own_users {
+        // In a network of its own nothing is to be kept from unprivileged
+        // processes, as containerd has it. A sandbox, whose processes have no
+        // privileges on the host, needs it.
+        for (name, value) in [
+            ("net.ipv4.ip_unprivileged_port_start", "0"),
+            ("net.ipv4.ping_group_range", "0 2147483647"),
+        ] {
+            if !sysctls.iter().any(|(set, _)| set == name) {
+                sysctls.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
     let hostname = files::hostname(record);
     if hostname.len() > 64 {
         return Err(Status::invalid_argument(format!(
@@ -127,7 +150,7 @@ fn plan(node: &Node, record: &PodRecord, sandboxed: bool) -> Result<PodSpec> {
         // Inside a sandbox pids are the sandbox's business.
         shared_pid: namespaces.pid() == NamespaceMode::Pod && !sandboxed,
         hostname: (!host_network).then_some(hostname),
-        sysctls: sysctls.into_iter().collect(),
+        sysctls,
         uid_mappings: uids,
         gid_mappings: gids,
     })

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::containers::lifecycle;
 use crate::node::Node;
+use crate::proto::ContainerEventType;
 use crate::store::{ContainerStage, Pod, PodStage};
 use crate::supervisor::protocol::{Event, Exit, Request};
 use crate::time;
@@ -86,4 +87,5 @@ pub async fn lost(node: &Arc<Node>, pod: &Arc<Pod>) {
     if let Err(err) = pod.update(|record| record.stage = PodStage::NotReady) {
         tracing::error!(pod = pod.id, "record: {err:#}");
     }
+    lifecycle::pod_event(node, pod, ContainerEventType::ContainerStoppedEvent);
 }

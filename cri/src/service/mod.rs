@@ -1,5 +1,6 @@
 //! The gRPC services: requests in, records and answers out.
 
+pub mod archive;
 pub mod convert;
 pub mod image;
 pub mod metrics;

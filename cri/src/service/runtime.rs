@@ -17,8 +17,10 @@ use crate::store::{Container, ContainerStage, PodStage};
 use crate::streaming::requests;
 use crate::supervisor::protocol::Request as SupervisorRequest;
 
-/// Objects per message of the streaming lists: far below any message limit.
+/// Objects and bytes per message of the streaming lists: far below any message
+/// limit.
 const PAGE: usize = 500;
+const PAGE_BYTES: usize = 4 << 20;
 
 type Answer<T> = Result<Response<T>, Status>;
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -31,15 +33,18 @@ pub struct Service {
 /// A list as a stream of pages; an empty list is one empty page.
 pub fn pages<T, R>(items: Vec<T>, wrap: fn(Vec<T>) -> R) -> ResponseStream<R>
 where
-    T: Send + 'static,
+    T: prost::Message + 'static,
     R: Send + 'static,
 {
     let mut pages = Vec::new();
     let mut page = Vec::new();
+    let mut bytes = 0usize;
     for item in items {
+        bytes = bytes.saturating_add(item.encoded_len());
         page.push(item);
-        if page.len() >= PAGE {
+        if page.len() >= PAGE || bytes >= PAGE_BYTES {
             pages.push(std::mem::take(&mut page));
+            bytes = 0;
         }
     }
     if !page.is_empty() || pages.is_empty() {

@@ -17,7 +17,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .parent()
         .ok_or_else(|| io::Error::other(format!("{} has no folder", path.display())))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    // Two writers of one file do not share it.
+    name.push(format!(".new-{}", crate::ids::short(&crate::ids::random())));
     let temporary = dir.join(name);
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;

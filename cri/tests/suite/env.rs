@@ -24,7 +24,10 @@ pub struct Env {
     pub registry: String,
     pub handler: String,
     pub socket: PathBuf,
+    /// The server is ours: it may be killed, and looked into.
     pub own: bool,
+    containerd: bool,
+    pub metrics_port: u16,
     daemon: Mutex<Option<Child>>,
     registry_process: Mutex<Option<Child>>,
     next: AtomicU32,
@@ -53,13 +56,16 @@ impl Env {
                 .endpoint
                 .clone()
                 .unwrap_or_else(|| dir.join("cri.sock")),
-            own: options.endpoint.is_none(),
+            own: options.endpoint.is_none() && !options.containerd,
+            containerd: options.containerd,
+            metrics_port: free_port()?,
             daemon: Mutex::new(None),
             registry_process: Mutex::new(None),
             next: AtomicU32::new(1),
             dir,
         };
         env.start_registry(port)?;
+        env.write_network()?;
         if env.own {
             env.write_config()?;
             env.start_daemon()?;
@@ -76,6 +82,9 @@ impl Env {
         )
         .await
         .context("push")?;
+        if env.containerd {
+            env.start_containerd().await?;
+        }
         env.wait_ready().await?;
         env.pull(BUSYBOX).await.context("pull")?;
         Ok(Arc::new(env))
@@ -102,7 +111,7 @@ impl Env {
         Ok(())
     }
 
-    fn write_config(&self) -> Result<()> {
+    fn write_network(&self) -> Result<()> {
         let cni = self.dir.join("cni");
         std::fs::create_dir_all(&cni)?;
         let list = json!({
@@ -121,6 +130,53 @@ impl Env {
             ],
         });
         std::fs::write(cni.join("10-suite.conflist"), list.to_string())?;
+        Ok(())
+    }
+
+    /// containerd with everything in our folder; its pause container is of a
+    /// pushed image as well.
+    async fn start_containerd(&self) -> Result<()> {
+        let command = json!({"Cmd": ["sleep", "1000000000"], "Env": ["PATH=/bin"]});
+        image::push(
+            &self.registry,
+            "test/pause:1",
+            vec![image::busybox()],
+            command,
+        )
+        .await?;
+        let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+        std::fs::write(
+            self.dir.join("containerd.toml"),
+            format!(
+                "version = 2\nroot = \"{d}/containerd-root\"\nstate = \"{d}/containerd-state\"\n\
+                 [grpc]\naddress = \"{d}/cri.sock\"\n\
+                 [{cri}]\nsandbox_image = \"{registry}/test/pause:1\"\n\
+                 restrict_oom_score_adj = true\n\
+                 [{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{d}/cni\"\n\
+                 [{cri}.registry]\nconfig_path = \"{d}/certs.d\"\n\
+                 [{cri}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n",
+                d = self.dir.display(),
+                registry = self.registry,
+            ),
+        )?;
+        let log = std::fs::File::create(self.dir.join("daemon.log"))?;
+        let child = Command::new("containerd")
+            .arg("--config")
+            .arg(self.dir.join("containerd.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("containerd is not installed")?;
+        *self.daemon.lock().expect("lock") = Some(child);
+        Ok(())
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let runsc = match std::env::var("RUNSC") {
+            Ok(path) => format!("[handlers.runsc]\npath = \"{path}\"\nsandboxed = true\n"),
+            Err(_) => String::new(),
+        };
         std::fs::write(
             self.dir.join("config.toml"),
             format!(
@@ -128,7 +184,10 @@ impl Env {
                  cgroup_parent = \"/cri-suite\"\n\
                  [cni]\nconfig_dir = \"{d}/cni\"\n\
                  [images]\nregistry_config_dir = \"{d}/certs.d\"\n\
-                 [log]\nlevel = \"debug,h2=info,hyper=info,tower=info\"\n",
+                 max_layer_bytes = 268435456\nmax_layer_files = 20000\n\
+                 [metrics]\nlisten = \"127.0.0.1:{port}\"\n\
+                 [log]\nlevel = \"debug,h2=info,hyper=info,tower=info\"\n{runsc}",
+                port = self.metrics_port,
                 d = self.dir.display()
             ),
         )?;
@@ -226,6 +285,48 @@ impl Env {
             })
             .await?;
         Ok(response.into_inner().image_ref)
+    }
+
+    pub async fn image_status(&self, image: &str) -> Result<Option<Image>> {
+        let response = self
+            .images()
+            .await?
+            .image_status(ImageStatusRequest {
+                image: Some(ImageSpec {
+                    image: image.to_owned(),
+                    ..ImageSpec::default()
+                }),
+                verbose: false,
+            })
+            .await?;
+        Ok(response.into_inner().image)
+    }
+
+    pub async fn remove_image(&self, image: &str) -> Result<()> {
+        self.images()
+            .await?
+            .remove_image(RemoveImageRequest {
+                image: Some(ImageSpec {
+                    image: image.to_owned(),
+                    ..ImageSpec::default()
+                }),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Output of a shell line in a container of this image (with busybox in a
+    /// layer of it).
+    pub async fn in_image(&self, name: &str, line: &str) -> Result<String> {
+        let config = self.pod_config();
+        let pod = self.run_pod(&config).await?;
+        let mut container = self.container_config("main", &["sleep", "1000"]);
+        container.image = self.image_spec(name);
+        let id = self.create(&pod, &config, &container).await?;
+        self.start_container(&id).await?;
+        let text = self.sh(&id, line).await;
+        self.remove_pod(&pod).await?;
+        text
     }
 
     pub fn daemon_log(&self) -> String {
@@ -341,6 +442,50 @@ impl Env {
         Ok((config, pod, id))
     }
 
+    /// A started container of a pod that waits.
+    pub async fn running(
+        &self,
+        pod: &str,
+        config: &PodSandboxConfig,
+        name: &str,
+    ) -> Result<String> {
+        let container = self.container_config(name, &["sleep", "1000"]);
+        let id = self.create(pod, config, &container).await?;
+        self.start_container(&id).await?;
+        Ok(id)
+    }
+
+    /// The handler does not give containers the host's kernel.
+    pub fn sandboxed(&self) -> bool {
+        self.handler == "runsc"
+    }
+
+    pub async fn pod_ip(&self, pod: &str) -> Result<String> {
+        let response = self
+            .runtime()
+            .await?
+            .pod_sandbox_status(PodSandboxStatusRequest {
+                pod_sandbox_id: pod.into(),
+                verbose: false,
+            })
+            .await?;
+        let status = response.into_inner().status.context("no status")?;
+        Ok(status.network.context("no network")?.ip)
+    }
+
+    /// Body of `http://ADDRESS/`, from the node; the server may come up late.
+    pub async fn fetch(&self, address: &str) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            match tokio::time::timeout(Duration::from_secs(5), get(address, "/")).await {
+                Ok(Ok(body)) => return Ok(body),
+                Ok(Err(err)) if start.elapsed() > Duration::from_secs(8) => return Err(err),
+                Err(_) => bail!("{address} does not answer"),
+                Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
     pub async fn status(&self, id: &str) -> Result<ContainerStatus> {
         let response = self
             .runtime()
@@ -409,6 +554,21 @@ impl Env {
         read_log(Path::new(&status.log_path))
     }
 
+    /// Stops and removes a pod.
+    pub async fn remove_pod(&self, pod: &str) -> Result<()> {
+        let mut client = self.runtime().await?;
+        let pod_sandbox_id = pod.to_owned();
+        client
+            .stop_pod_sandbox(StopPodSandboxRequest {
+                pod_sandbox_id: pod_sandbox_id.clone(),
+            })
+            .await?;
+        client
+            .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id })
+            .await?;
+        Ok(())
+    }
+
     /// Removes all pods.
     pub async fn clean(&self) -> Result<()> {
         let mut client = self.runtime().await?;
@@ -447,6 +607,18 @@ impl Env {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// The body of an answer.
+pub async fn get(address: &str, path: &str) -> Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: suite\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    Ok(body.to_owned())
 }
 
 pub fn read_log(path: &Path) -> Result<Vec<(String, String, String)>> {

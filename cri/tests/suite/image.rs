@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::manifest::{OciDescriptor, OciImageManifest, OciManifest};
+use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use serde_json::{Value, json};
@@ -83,8 +83,9 @@ impl Layer {
         self
     }
 
-    pub fn hard_link(mut self, path: &str, target: &str) -> Self {
-        let mut header = Self::header(tar::EntryType::Link, 0o644, 0);
+    /// Its mode is that of the target, as archivers write it.
+    pub fn hard_link(mut self, path: &str, target: &str, mode: u32) -> Self {
+        let mut header = Self::header(tar::EntryType::Link, mode, 0);
         self.builder
             .append_link(&mut header, path, target)
             .expect("tar");
@@ -161,13 +162,54 @@ pub fn busybox() -> Layer {
     layer
 }
 
+fn client() -> Client {
+    Client::new(ClientConfig {
+        protocol: ClientProtocol::Http,
+        ..ClientConfig::default()
+    })
+}
+
+/// Pushes an index of pushed manifests: (digest, architecture).
+pub async fn push_index(registry: &str, name: &str, entries: &[(&str, &str)]) -> Result<String> {
+    let reference: Reference = format!("{registry}/{name}").parse()?;
+    let client = client();
+    let auth = RegistryAuth::Anonymous;
+    client
+        .auth(&reference, &auth, RegistryOperation::Push)
+        .await?;
+    let mut manifests = Vec::new();
+    for (digest, architecture) in entries {
+        let place = reference.clone_with_digest((*digest).to_owned());
+        let (bytes, _) = client.pull_manifest_raw(&place, &auth, MANIFEST).await?;
+        manifests.push(json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest,
+            "size": bytes.len(),
+            "platform": {"os": "linux", "architecture": architecture},
+        }));
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    });
+    let text = serde_json::to_vec(&index)?;
+    client
+        .push_manifest_raw(
+            &reference,
+            text.clone(),
+            "application/vnd.oci.image.index.v1+json".parse()?,
+        )
+        .await?;
+    Ok(digest(&text))
+}
+
+const MANIFEST: &[&str] = &["application/vnd.oci.image.manifest.v1+json"];
+
 /// Pushes an image; returns the manifest's digest.
 pub async fn push(registry: &str, name: &str, layers: Vec<Layer>, config: Value) -> Result<String> {
     let reference: Reference = format!("{registry}/{name}").parse()?;
-    let client = Client::new(ClientConfig {
-        protocol: ClientProtocol::Http,
-        ..ClientConfig::default()
-    });
+    let client = client();
     let auth = RegistryAuth::Anonymous;
     client
         .auth(&reference, &auth, RegistryOperation::Push)
@@ -209,9 +251,13 @@ pub async fn push(registry: &str, name: &str, layers: Vec<Layer>, config: Value)
         layers: descriptors,
         ..OciImageManifest::default()
     };
-    let text = serde_json::to_vec(&OciManifest::Image(manifest.clone()))?;
+    let text = serde_json::to_vec(&manifest)?;
     client
-        .push_manifest(&reference, &OciManifest::Image(manifest))
+        .push_manifest_raw(
+            &reference,
+            text.clone(),
+            "application/vnd.oci.image.manifest.v1+json".parse()?,
+        )
         .await?;
     Ok(digest(&text))
 }

@@ -11,6 +11,8 @@ pub struct Options {
     /// Handler of the pods; the server's default when empty.
     pub handler: String,
     pub endpoint: Option<PathBuf>,
+    /// Test containerd instead, as the reference.
+    pub containerd: bool,
 }
 
 impl Options {
@@ -24,6 +26,7 @@ impl Options {
                 "--verbose" => options.verbose = true,
                 "--filter" => options.filters.push(value()?),
                 "--handler" => options.handler = value()?,
+                "--containerd" => options.containerd = true,
                 "--endpoint" => options.endpoint = Some(value()?.into()),
                 // What cargo passes on.
                 "--nocapture" | "--test-threads" => {}

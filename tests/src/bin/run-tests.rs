@@ -10,10 +10,7 @@ use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
-use tests::runner::{cli, engines, guest, long, network, pods, programs, security, unit};
-
-/// Families of cases that are about files.
-const FILE_FAMILIES: &[&str] = &["open", "io", "meta", "locks", "edges", "mm"];
+use tests::runner::{cli, cri, engines, guest, long, network, pods, programs, security, unit};
 
 fn main() -> ExitCode {
     match run() {
@@ -33,12 +30,6 @@ fn run() -> Result<bool, String> {
     let names = guest::list(&options)?;
     let scripts = programs::list(&options)?;
     let native = Mutex::new(Results::new());
-    // Cases about files once more on a directory of the host.
-    let on_files: Vec<String> = names
-        .iter()
-        .filter(|name| FILE_FAMILIES.contains(&name.split('/').next().unwrap_or("")))
-        .cloned()
-        .collect();
     // Socket cases once more on sockets of the host, which guests get of TCP
     // and UDP only.
     let sockets: Vec<String> = names
@@ -67,7 +58,6 @@ fn run() -> Result<bool, String> {
         for platform in &options.platforms {
             println!("== {platform}");
             let on_host = format!("{platform}{}", guest::HOST_NETWORK);
-            let through = format!("{platform}{}", guest::WRITTEN_THROUGH);
             let mut jobs: Vec<Job<'_>> = Vec::new();
             if options.group("programs") {
                 jobs.extend(programs::jobs(
@@ -75,13 +65,10 @@ fn run() -> Result<bool, String> {
                 ));
             }
             if options.group("guest") {
-                for (names, platform) in [
-                    (&names, platform),
-                    (&sockets, &on_host),
-                    (&on_files, &through),
-                ] {
-                    jobs.extend(guest::jobs(&options, &tally, names, platform, &native));
-                }
+                jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));
+            }
+            if options.group("guest") {
+                jobs.extend(guest::jobs(&options, &tally, &sockets, &on_host, &native));
             }
             if options.group("cli") {
                 jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));
@@ -113,6 +100,10 @@ fn run() -> Result<bool, String> {
                 pool::run_all(engines::jobs(&options, &tally, platform), 2);
             }
         }
+    }
+    if options.group("cri") && !options.native_only {
+        println!("== CRI server");
+        cri::run(&options, &tally);
     }
     if options.long && options.group("long") {
         long::run(&options, &tally);

@@ -50,12 +50,7 @@ pub struct Running {
     child: Child,
     output: Receiver<(bool, Vec<u8>)>,
     open: u32,
-    /// Until when output is expected of a child that has exited.
-    last_words: Option<Instant>,
 }
-
-/// How long the output of a child that has exited may be on its way.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Running {
     pub fn start(command: &mut Command) -> Result<Self, String> {
@@ -112,7 +107,6 @@ impl Running {
             child,
             output,
             open,
-            last_words: None,
         })
     }
 
@@ -127,11 +121,7 @@ impl Running {
                 Ok(piece) => return Ok(Some(piece)),
                 Err(RecvTimeoutError::Timeout) => {
                     // A descendant may hold the pipes open behind an exited child.
-                    if !matches!(self.child.try_wait(), Ok(Some(_))) {
-                        return Err(());
-                    }
-                    let now = Instant::now();
-                    if now >= *self.last_words.get_or_insert(now + LAST_WORDS) {
+                    if matches!(self.child.try_wait(), Ok(Some(_))) {
                         return Ok(None);
                     }
                     return Err(());

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod cli;
 pub mod command;
+pub mod cri;
 pub mod engines;
 pub mod guest;
 pub mod known;

@@ -1,6 +1,15 @@
 //! The cases, by subject.
 
 mod basic;
+mod crash;
+mod figures;
+mod images;
+mod kubelet;
+mod load;
+mod mounts;
+mod pods;
+mod security;
+mod state;
 mod streaming;
 
 use std::pin::Pin;
@@ -46,11 +55,29 @@ macro_rules! case {
             own: true,
         }
     };
+    // Figures, of the reference too.
+    ($name:literal, $function:path, figures) => {
+        $crate::cases::Case {
+            name: $name,
+            run: |e| Box::pin($function(e)),
+            long: true,
+            own: false,
+        }
+    };
 }
 
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     all.extend(basic::cases());
     all.extend(streaming::cases());
+    all.extend(figures::cases());
+    all.extend(images::cases());
+    all.extend(mounts::cases());
+    all.extend(pods::cases());
+    all.extend(security::cases());
+    all.extend(state::cases());
+    all.extend(kubelet::cases());
+    all.extend(crash::cases());
+    all.extend(load::cases());
     all
 }
