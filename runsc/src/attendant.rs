@@ -6,7 +6,7 @@
 //! The first process of a sandbox needs none: there the sentry itself is the
 //! host process.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::console::{self, Forwarder};
 use crate::control::{Client, Reply, Request};
 use crate::gofer_process::GoferLink;
@@ -48,6 +49,8 @@ pub struct NewContainer {
     pub plan: ContainerPlan,
     pub gofer: GoferLink,
     pub shares: SharesPlan,
+    /// Where its stubs live.
+    pub cgroup: Option<Cgroup>,
     /// Takes the exit status of its first process, in decimal.
     pub exit_status: File,
 }
@@ -165,6 +168,9 @@ fn begin(attended: Attended<'_>, report: &File) -> Result<Begun> {
             (pid, None)
         }
         Guest::Container(new) => {
+            if let Some(cgroup) = &new.cgroup {
+                place_nursery(client, id, attended.network_of, cgroup)?;
+            }
             let request = Request::Create {
                 plan: Box::new(new.plan),
                 shares: new.shares,
@@ -185,6 +191,41 @@ fn begin(attended: Attended<'_>, report: &File) -> Result<Begun> {
         pid,
         exit_status,
     })
+}
+
+/// Puts the process that the stubs of a container will be copies of into the
+/// container's cgroup, as the sandbox can't.
+fn place_nursery(client: &Client, container: &str, sentry: i32, cgroup: &Cgroup) -> Result<()> {
+    let request = Request::Nursery {
+        container: container.to_owned(),
+    };
+    let Reply::Started { pid } = client.call(&request, &[])? else {
+        bail!("the sandbox answered something else than a pid");
+    };
+    let pid = child_of_sentry(sentry, pid)
+        .with_context(|| format!("process {pid} of the sandbox is not there"))?;
+    cgroup.add(pid)
+}
+
+/// The host's pid of the child of a sentry that has number `pid` in its pid
+/// namespace. What a sentry says is not trusted: it can only name a process
+/// of its own.
+fn child_of_sentry(sentry: i32, pid: i32) -> Option<i32> {
+    let threads = fs::read_dir(format!("/proc/{sentry}/task")).ok()?;
+    let children = threads.flatten().filter_map(|thread| {
+        let children = fs::read_to_string(thread.path().join("children"));
+        children.ok()
+    });
+    let children: Vec<String> = children.collect();
+    let children = children.iter().flat_map(|text| text.split_whitespace());
+    children
+        .filter_map(|child| child.parse().ok())
+        .find(|child| {
+            let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            let last = numbers.and_then(|numbers| numbers.split_whitespace().last());
+            last.and_then(|number| number.parse().ok()) == Some(pid)
+        })
 }
 
 /// Enters the network namespace of process `pid`.

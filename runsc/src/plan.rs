@@ -38,9 +38,9 @@ pub struct ContainerPlan {
 pub struct PodPlan {
     /// Id of the container that the sandbox was made with.
     pub sandbox: String,
-    pub pid: NamespacePlan,
-    pub ipc: NamespacePlan,
-    pub uts: NamespacePlan,
+    pub pid: PodNamespace,
+    pub ipc: PodNamespace,
+    pub uts: PodNamespace,
 }
 
 /// Ids of the containers whose namespaces a container of a pod shares.
@@ -53,7 +53,7 @@ pub struct SharesPlan {
 
 /// A namespace of a container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NamespacePlan {
+pub enum PodNamespace {
     Own,
     /// That of the sandbox's first container.
     Sandbox,

@@ -21,7 +21,7 @@ use crate::cli::Global;
 use crate::control::Client;
 use crate::hooks::{self, Point};
 use crate::launch::{self, Created, Undo};
-use crate::plan::{ContainerPlan, NamespacePlan, PodPlan, SharesPlan};
+use crate::plan::{ContainerPlan, PodNamespace, PodPlan, SharesPlan};
 use crate::state::{Record, Status, Store, start_time};
 use crate::{gofer_process, time};
 
@@ -61,7 +61,7 @@ pub fn of_spec(spec: &Spec) -> Result<Option<PodPlan>> {
     }))
 }
 
-fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> NamespacePlan {
+fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> PodNamespace {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     let wanted = namespaces
@@ -69,11 +69,11 @@ fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> NamespacePlan {
         .flatten()
         .find(|namespace| namespace.typ() == kind);
     match wanted.map(|namespace| namespace.path().as_deref()) {
-        Some(None) => NamespacePlan::Own,
+        Some(None) => PodNamespace::Own,
         // Other paths are of files that engines bind to the pod's namespaces.
-        Some(Some(path)) => process_of(path).map_or(NamespacePlan::Sandbox, NamespacePlan::Of),
+        Some(Some(path)) => process_of(path).map_or(PodNamespace::Sandbox, PodNamespace::Of),
         // The host's is out of reach: the pod's is the widest there is.
-        None => NamespacePlan::Sandbox,
+        None => PodNamespace::Sandbox,
     }
 }
 
@@ -93,11 +93,11 @@ fn shares(store: &Store, pod: &PodPlan) -> Result<SharesPlan> {
     })
 }
 
-fn namespace_of(store: &Store, pod: &PodPlan, plan: &NamespacePlan) -> Result<Option<String>> {
+fn namespace_of(store: &Store, pod: &PodPlan, plan: &PodNamespace) -> Result<Option<String>> {
     let wanted = match *plan {
-        NamespacePlan::Own => return Ok(None),
-        NamespacePlan::Sandbox => return Ok(Some(pod.sandbox.clone())),
-        NamespacePlan::Of(pid) => pid,
+        PodNamespace::Own => return Ok(None),
+        PodNamespace::Sandbox => return Ok(Some(pod.sandbox.clone())),
+        PodNamespace::Of(pid) => pid,
     };
     for id in store.ids()? {
         let Ok(record) = store.peek(&id) else {
@@ -204,6 +204,7 @@ pub fn create(
             plan: plan.clone(),
             gofer,
             shares,
+            cgroup: cgroup.clone(),
             exit_status,
         }),
         stdio: stdio.to_vec(),
@@ -262,13 +263,13 @@ mod tests {
         assert_eq!(plan.sandbox, "pod");
         assert_eq!(
             (plan.pid, plan.uts),
-            (NamespacePlan::Own, NamespacePlan::Sandbox)
+            (PodNamespace::Own, PodNamespace::Sandbox)
         );
         let crio = r#"{"io.kubernetes.cri-o.ContainerType": "container",
                        "io.kubernetes.cri-o.SandboxID": "other"}"#;
         let shared = r#"[{"type": "pid", "path": "/proc/42/ns/pid"}]"#;
         let plan = of(crio, shared).expect("valid").expect("in a pod");
-        assert_eq!(plan.pid, NamespacePlan::Of(42));
+        assert_eq!(plan.pid, PodNamespace::Of(42));
         let sandbox = r#"{"io.kubernetes.cri.container-type": "sandbox",
                           "io.kubernetes.cri.sandbox-id": "pod"}"#;
         assert_eq!(of(sandbox, "[]").expect("valid"), None);

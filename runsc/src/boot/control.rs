@@ -103,6 +103,11 @@ impl Commands {
                 self.add_bridge(plan.id, 0, bridge);
                 Reply::Done
             }
+            Request::Nursery { container } => {
+                let pid = block_on(sandbox.kernel().add_nursery(&container))
+                    .context("the first process of the container can't be made")?;
+                Reply::Started { pid }
+            }
             Request::Remove { container } => {
                 ensure!(
                     container != self.root,

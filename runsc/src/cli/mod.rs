@@ -8,6 +8,7 @@ mod exec;
 mod features;
 mod help;
 mod lifecycle;
+mod port_forward;
 mod ps;
 mod update;
 
@@ -134,6 +135,8 @@ enum Command {
     Update(update::Update),
     /// Print what this runtime supports as JSON.
     Features(features::Features),
+    /// Forward connections to a port inside a container.
+    PortForward(port_forward::PortForward),
     /// List containers.
     List(lifecycle::List),
     /// Wait for a container to end and print its exit status.
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Delete(command) => command.run(&global),
         Command::Exec(command) => command.run(&global),
         Command::Ps(command) => command.run(&global),
+        Command::PortForward(command) => command.run(&global),
         Command::Pause(command) => command.run(&global),
         Command::Resume(command) => command.run(&global),
         Command::Events(command) => command.run(&global),

@@ -30,6 +30,11 @@ pub enum Request {
         plan: Box<ContainerPlan>,
         shares: SharesPlan,
     },
+    /// Has the process made of which the stubs of a further container will be
+    /// copies, before that is created; replies with its pid.
+    Nursery {
+        container: String,
+    },
     /// Kills what is left of a further container and forgets it.
     Remove {
         container: String,

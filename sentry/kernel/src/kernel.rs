@@ -1,6 +1,6 @@
 //! The kernel of one sandbox: what all its tasks share.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use sentry_platform::executor::Executor;
 use sentry_platform::host::inet::HostNetwork;
 use sentry_platform::host::system::System;
-use sentry_platform::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform};
+use sentry_platform::{
+    AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Nursery, Platform,
+};
 use syscall_tables::Errno;
 
 use crate::futex::FutexTable;
@@ -110,6 +112,8 @@ pub struct Kernel {
     /// What tasks that have exited have for memory.
     pub(crate) dead_mm: Arc<MemoryManager>,
     next_namespace_id: AtomicU64,
+    /// Where stubs of containers come from that have a cgroup of their own.
+    nurseries: Mutex<BTreeMap<String, Arc<dyn Nursery>>>,
     /// Ids of the containers that are held.
     frozen: Mutex<BTreeSet<String>>,
     thawed: WaitQueue,
@@ -150,6 +154,7 @@ impl Kernel {
                 crate::mm::Layout::default(),
             )),
             next_namespace_id: AtomicU64::new(0xF000_0000),
+            nurseries: Mutex::default(),
             frozen: Mutex::default(),
             thawed: WaitQueue::new(),
             ends: WaitQueue::new(),
@@ -165,6 +170,29 @@ impl Kernel {
         if self.log.enabled(level) {
             self.log.log(level, line);
         }
+    }
+
+    /// A fresh address space for a program of a container.
+    pub(crate) async fn new_space(&self, container: &str) -> Result<Arc<dyn AddressSpace>, Errno> {
+        let nursery = self.nurseries.lock().get(container).cloned();
+        match nursery {
+            Some(nursery) => nursery.new_space().await,
+            None => self.platform.new_space().await,
+        }
+    }
+
+    /// Has a process made of which all stubs of a container will be copies;
+    /// answers its pid as the sentry sees it.
+    pub async fn add_nursery(&self, container: &str) -> Result<i32, Errno> {
+        let nursery = self.platform.new_nursery().await?;
+        let pid = nursery.pid();
+        self.nurseries.lock().insert(container.to_owned(), nursery);
+        Ok(pid)
+    }
+
+    pub(crate) fn remove_nursery(&self, container: &str) {
+        let nursery = self.nurseries.lock().remove(container);
+        drop(nursery);
     }
 
     /// Stops all tasks of a container before they run guest code again.

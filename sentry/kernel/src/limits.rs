@@ -37,6 +37,11 @@ impl LimitTable {
             .insert(container.to_owned(), limits);
     }
 
+    /// Forgets a container.
+    pub fn remove(&self, container: &str) {
+        self.by_container.write().remove(container);
+    }
+
     /// What limits a container.
     pub fn of(&self, container: &str) -> Limits {
         let table = self.by_container.read();

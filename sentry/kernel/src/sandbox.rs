@@ -306,6 +306,7 @@ impl Sandbox {
 
     /// Kills what is left of a container and forgets it.
     pub async fn remove_container(&self, id: &str) -> Result<(), SandboxError> {
+        self.kernel.remove_nursery(id);
         let container = self.container(id)?;
         let status = ExitStatus::Signal {
             signal: Signal::SIGKILL,
@@ -330,6 +331,7 @@ impl Sandbox {
                 exit::reap(&tree, &group);
             }
         }
+        self.kernel.limits.remove(id);
         self.containers.lock().remove(id);
         Ok(())
     }

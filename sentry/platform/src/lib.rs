@@ -7,7 +7,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`traits`] | [`Platform`], [`AddressSpace`], [`GuestThread`], [`ThreadHandle`] |
+//! | [`traits`] | [`Platform`], [`Nursery`], [`AddressSpace`], [`GuestThread`], [`ThreadHandle`] |
 //! | [`executor`] | workers that poll guest tasks, timers, blocking sections |
 //! | [`futex`] | futex calls of the host |
 //! | [`gofer_channel`] | mapped ring and socket of a gofer |
@@ -31,5 +31,5 @@ pub mod xstate;
 
 pub use traits::{
     AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemAdvice, MemError,
-    MemImage, MemOp, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
+    MemImage, MemOp, Nursery, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
 };

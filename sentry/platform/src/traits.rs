@@ -224,6 +224,10 @@ pub trait Platform: Send + Sync {
     /// A fresh stub process with an empty guest range.
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>>;
 
+    /// A process that runs no guest code, for stubs that are to live in a
+    /// cgroup of their own.
+    fn new_nursery(&self) -> BoxFuture<'_, Result<Arc<dyn Nursery>, Errno>>;
+
     /// A descriptor of the same file for mappings that must stay read-only
     /// where guest code could change their protection itself.
     fn read_only<'a>(&'a self, fd: BorrowedFd<'a>) -> BoxFuture<'a, Result<OwnedFd, Errno>> {
@@ -232,6 +236,16 @@ pub trait Platform: Send + Sync {
             copy.map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))
         })
     }
+}
+
+/// A process of which the stubs of one container are copies: they begin their
+/// lives in its cgroup. Dropping the last reference ends it, not them.
+pub trait Nursery: Send + Sync {
+    /// As the sentry sees it.
+    fn pid(&self) -> i32;
+
+    /// As [`Platform::new_space`].
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>>;
 }
 
 /// One guest address space: a stub process. Dropping the last reference kills

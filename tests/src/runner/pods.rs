@@ -18,8 +18,10 @@ pub const TESTS: &[(&str, Test)] = &[
     ("come_and_go", come_and_go),
     ("sandbox_ends_with_its_root", sandbox_ends_with_its_root),
     ("names_of_crio", names_of_crio),
+    ("port_forward", port_forward),
     ("bad_pods", bad_pods),
     ("killed_pieces", killed_pieces),
+    ("cgroups", cgroups),
 ];
 
 fn check(ok: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -448,6 +450,61 @@ fn names_of_crio(ctx: &Ctx<'_>) -> Result<(), String> {
     pod.end()
 }
 
+fn port_forward(ctx: &Ctx<'_>) -> Result<(), String> {
+    let pod = Pod::start(ctx)?;
+    let server = "nc -l -p 8080 127.0.0.1 -e /bin/sh -c 'read x; echo got $x'";
+    pod.add(
+        "first",
+        PidNamespace::Own,
+        &format!("while :; do {server}; done"),
+    )?;
+    let ask = |id: &str, port: &str| {
+        let runsc = ctx.options.runsc.display();
+        let state = ctx.state.display();
+        let line = format!("echo hello | {runsc} --root {state} port-forward --stdio {id} {port}");
+        command::run(
+            std::process::Command::new("sh").args(["-c", &line]),
+            Duration::from_secs(20),
+        )
+    };
+    for id in ["first", "pod"] {
+        let heard = eventually("an answer", || {
+            let done = ask(id, "8080");
+            done.ok().then_some(done.stdout)
+        })?;
+        check(heard == "got hello\n", || format!("{id}: {heard:?}"))?;
+    }
+    let done = ask("first", "8081");
+    check(
+        done.code() == Some(1) && done.stderr.contains("8081"),
+        || done.describe(),
+    )?;
+    // From a port outside, several at a time.
+    let mut listening =
+        command::Running::start(&mut ctx.runsc(&["port-forward", "first", "0:8080"]))?;
+    let line = match listening.next(Instant::now() + Duration::from_secs(10)) {
+        Ok(Some((false, bytes))) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => return Err(format!("no line but {other:?}")),
+    };
+    let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
+    let answers = (0..3).map(|number| -> Result<String, String> {
+        eventually("an answer", || {
+            use std::io::{Read, Write};
+            let mut stream = std::net::TcpStream::connect(&address).ok()?;
+            stream.write_all(format!("{number}\n").as_bytes()).ok()?;
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).ok()?;
+            (!heard.is_empty()).then_some(heard)
+        })
+    });
+    let answers = answers.collect::<Result<String, String>>();
+    listening.kill();
+    check(answers.as_deref() == Ok("got 0\ngot 1\ngot 2\n"), || {
+        format!("{answers:?}")
+    })?;
+    pod.end()
+}
+
 fn bad_pods(ctx: &Ctx<'_>) -> Result<(), String> {
     let pod = Pod::start(ctx)?;
     let refused = |id: &str, annotations: Value, word: &str| {
@@ -548,7 +605,6 @@ fn killed_pieces(ctx: &Ctx<'_>) -> Result<(), String> {
 }
 
 /// Host processes of each container are in its own cgroup.
-#[expect(dead_code, reason = "not yet")]
 fn cgroups(ctx: &Ctx<'_>) -> Result<(), String> {
     let hierarchy = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
         .into_iter()

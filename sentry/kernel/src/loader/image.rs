@@ -82,11 +82,7 @@ pub struct Planned {
 
 impl Planned {
     /// Makes it of a fresh address space.
-    pub async fn load(self, platform: &dyn Platform) -> Result<Loaded, LoadError> {
-        let space = platform
-            .new_space()
-            .await
-            .map_err(|errno| LoadError::new(errno, "new address space"))?;
+    pub async fn load(self, space: Arc<dyn AddressSpace>) -> Result<Loaded, LoadError> {
         let result = self.put(async |image| space.load(image).await).await;
         result.map_err(|error| LoadError::new(error.errno, self.name.clone()))?;
         Ok(self.loaded(space))

@@ -156,6 +156,7 @@ async fn prepare(
         stack_limit,
         personality: 0,
         by: exec::ReachedBy::Path,
+        container: &place.id,
     };
     let program = exec::load(kernel, &open_exec, file, arguments, &caller).await?;
     let other = |what| move |errno| SandboxError::Other { what, errno };

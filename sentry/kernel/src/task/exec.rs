@@ -49,6 +49,8 @@ pub(crate) struct Caller<'a> {
     pub stack_limit: u64,
     pub personality: u32,
     pub by: ReachedBy,
+    /// Id of its container.
+    pub container: &'a str,
 }
 
 fn failed(what: &'static str) -> impl FnOnce(Errno) -> LoadError {
@@ -104,7 +106,7 @@ pub(crate) async fn load(
     caller: &Caller<'_>,
 ) -> Result<Program, LoadError> {
     let (planned, creds) = plan(kernel, open_exec, file, arguments, caller)?;
-    let (loaded, thread) = start_afresh(kernel, planned).await?;
+    let (loaded, thread) = start_afresh(kernel, planned, caller.container).await?;
     Ok(Program {
         loaded,
         thread,
@@ -115,8 +117,12 @@ pub(crate) async fn load(
 async fn start_afresh(
     kernel: &crate::kernel::Kernel,
     planned: Planned,
+    container: &str,
 ) -> Result<(Loaded, Box<dyn GuestThread>), LoadError> {
-    let loaded = planned.load(kernel.platform.as_ref()).await?;
+    let space = kernel.new_space(container).await;
+    let loaded = planned
+        .load(space.map_err(failed("new address space"))?)
+        .await?;
     let mut thread = loaded
         .mm
         .space
@@ -161,6 +167,7 @@ pub async fn execve(
         stack_limit: task.group.limit(RLIMIT_STACK),
         personality: task.personality.load(Ordering::Relaxed),
         by,
+        container: &task.group.container,
     };
     let (planned, creds) = plan(ctx.kernel, open_exec, file, arguments, &caller)?;
     let old_pid = task.pid();
@@ -182,7 +189,7 @@ pub async fn execve(
             }
         }
     } else {
-        let (loaded, thread) = start_afresh(ctx.kernel, planned).await?;
+        let (loaded, thread) = start_afresh(ctx.kernel, planned, caller.container).await?;
         become_only_thread(&task).await?;
         exit::leave_memory(ctx).await;
         // The old thread must not be interrupted in place of the new one.

@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use syscall_tables::Errno;
 
 use crate::traits::{
-    AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Platform, VdsoImage,
+    AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemOp, Nursery, Platform, VdsoImage,
 };
 
 pub use guest::{FakeGuest, PendingTrap};
@@ -126,6 +126,24 @@ impl Platform for FakePlatform {
 
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
         let space: Arc<dyn AddressSpace> = FakeSpace::new(self.guests.clone(), Memory::default());
+        Box::pin(std::future::ready(Ok(space)))
+    }
+
+    fn new_nursery(&self) -> BoxFuture<'_, Result<Arc<dyn Nursery>, Errno>> {
+        let nursery: Arc<dyn Nursery> = Arc::new(FakeNursery(self.guests.clone()));
+        Box::pin(std::future::ready(Ok(nursery)))
+    }
+}
+
+struct FakeNursery(Arc<Guests>);
+
+impl Nursery for FakeNursery {
+    fn pid(&self) -> i32 {
+        0
+    }
+
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        let space: Arc<dyn AddressSpace> = FakeSpace::new(self.0.clone(), Memory::default());
         Box::pin(std::future::ready(Ok(space)))
     }
 }

@@ -53,7 +53,7 @@ use syscall_tables::Errno;
 
 use crate::executor::block_on;
 use crate::host::errno;
-use crate::traits::{AddressSpace, BoxFuture, Platform, VdsoImage};
+use crate::traits::{AddressSpace, BoxFuture, Nursery, Platform, VdsoImage};
 use crate::xstate;
 use control::Control;
 use space::Space;
@@ -246,16 +246,39 @@ impl Platform for PtracePlatform {
     }
 
     fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        Box::pin(new_space(&self.zygote))
+    }
+
+    fn new_nursery(&self) -> BoxFuture<'_, Result<Arc<dyn Nursery>, Errno>> {
         Box::pin(async move {
-            let process = self
-                .zygote
-                .with_leader(|zygote, leader| {
-                    let pid = zygote.clone_child(leader, libc::CLONE_PARENT)?;
-                    Process::adopt(zygote.shared.clone(), pid)
-                })
-                .await?;
-            let space: Arc<dyn AddressSpace> = Space::new(process);
-            Ok(space)
+            let nursery: Arc<dyn Nursery> = Arc::new(PtraceNursery(copy(&self.zygote).await?));
+            Ok(nursery)
         })
     }
+}
+
+/// A stub process without guest code, of which others are copies.
+struct PtraceNursery(Arc<Process>);
+
+impl Nursery for PtraceNursery {
+    fn pid(&self) -> i32 {
+        self.0.pid
+    }
+
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        Box::pin(new_space(&self.0))
+    }
+}
+
+async fn copy(process: &Arc<Process>) -> Result<Arc<Process>, Errno> {
+    process
+        .with_leader(|original, leader| {
+            let pid = original.clone_child(leader, libc::CLONE_PARENT)?;
+            Process::adopt(original.shared.clone(), pid)
+        })
+        .await
+}
+
+async fn new_space(process: &Arc<Process>) -> Result<Arc<dyn AddressSpace>, Errno> {
+    Ok(Space::new(copy(process).await?))
 }

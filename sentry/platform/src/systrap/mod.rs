@@ -56,7 +56,7 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 
 use crate::executor::HotSource;
-use crate::{AddressSpace, BoxFuture, Platform, VdsoImage};
+use crate::{AddressSpace, BoxFuture, Nursery, Platform, VdsoImage};
 use hub::Hub;
 use layout as l;
 use shared::{Executable, SharedMap};
@@ -243,9 +243,33 @@ impl Platform for Systrap {
         Box::pin(self.space())
     }
 
+    fn new_nursery(&self) -> BoxFuture<'_, Result<Arc<dyn Nursery>, Errno>> {
+        Box::pin(async move {
+            let stub = pool::fresh(&self.zygote.stub).await?;
+            let nursery: Arc<dyn Nursery> = Arc::new(SystrapNursery(stub));
+            Ok(nursery)
+        })
+    }
+
     fn read_only<'a>(&'a self, fd: BorrowedFd<'a>) -> BoxFuture<'a, Result<OwnedFd, Errno>> {
         // The zygote runs no guest code, so what it sends is what was asked.
         Box::pin(self.zygote.stub.open_read_only(fd))
+    }
+}
+
+/// A stub without guest code, of which others are copies.
+struct SystrapNursery(Arc<stub::Stub>);
+
+impl Nursery for SystrapNursery {
+    fn pid(&self) -> i32 {
+        self.0.pid()
+    }
+
+    fn new_space(&self) -> BoxFuture<'_, Result<Arc<dyn AddressSpace>, Errno>> {
+        Box::pin(async move {
+            let space: Arc<dyn AddressSpace> = SystrapSpace::new(pool::fresh(&self.0).await?);
+            Ok(space)
+        })
     }
 }
 
