@@ -28,26 +28,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "$scratch/containerd.sock"
 END
     start_containerd || return
-    busybox_tar bb.tar || return
-    # An image as containerd imports it: one layer, a configuration, an index.
-    local layer config manifest
-    mkdir -p image/blobs/sha256
-    layer=$(sha256sum bb.tar | cut -d' ' -f1)
-    mv bb.tar "image/blobs/sha256/$layer"
-    echo '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:'"$layer"'"]}}' > config.json
-    config=$(sha256sum config.json | cut -d' ' -f1)
-    mv config.json "image/blobs/sha256/$config"
-    local layer_size config_size
-    layer_size=$(stat -c %s "image/blobs/sha256/$layer")
-    config_size=$(stat -c %s "image/blobs/sha256/$config")
-    echo '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:'"$config"'","size":'"$config_size"'},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:'"$layer"'","size":'"$layer_size"'}]}' > manifest.json
-    manifest=$(sha256sum manifest.json | cut -d' ' -f1)
-    local manifest_size
-    manifest_size=$(stat -c %s manifest.json)
-    mv manifest.json "image/blobs/sha256/$manifest"
-    echo '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:'"$manifest"'","size":'"$manifest_size"',"annotations":{"io.containerd.image.name":"local/bb:latest"}}]}' > image/index.json
-    echo '{"imageLayoutVersion":"1.0.0"}' > image/oci-layout
-    tar -C image -cf image.tar .
+    oci_image local/bb:latest image.tar || return
     ctr images import image.tar
 }
 start_containerd() {
