@@ -20,6 +20,7 @@
 //! | `stdio.rs`, `console.rs`, `logger.rs` | standard streams |
 //! | `rootfs.rs` | mounts of the root file system |
 //! | `events.rs` | events to containerd |
+//! | `oom.rs` | notices of memory that has run out |
 //! | `stats.rs` | metrics |
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod containers;
 mod events;
 mod logger;
 mod messages;
+mod oom;
 mod options;
 mod process;
 mod reaper;

@@ -25,7 +25,7 @@ use crate::reaper::Reaper;
 use crate::runtime::{Runtime, write_private};
 use crate::stdio::StreamPaths;
 use crate::ttrpc::{Code, Error, Service};
-use crate::{rootfs, stats};
+use crate::{oom, rootfs, serve, stats};
 
 /// Names of the service: of containerd 1.x and 2.x.
 const NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
@@ -167,8 +167,22 @@ impl TaskService {
         self.events.publish("/tasks/create", "TaskCreate", &event);
         drop(ordered);
         self.watch(&container, &container.init, started.pid)?;
+        self.watch_memory(&container, started.pid);
         let pid = container.init.pid();
         reply(&Pid { pid })
+    }
+
+    fn watch_memory(&self, container: &Container, pid: i32) {
+        let events = self.events.clone();
+        let event = TaskEvent {
+            container_id: container.id.clone(),
+            pid: 0,
+        };
+        let watched = oom::watch(pid, move || events.publish("/tasks/oom", "TaskOOM", &event));
+        if let Err(err) = watched {
+            // It runs all the same; nobody will be told of this one thing.
+            serve::note(format_args!("memory of {}: {err:#}", container.id));
+        }
     }
 
     /// Waits for the end of a process on a thread of its own.
