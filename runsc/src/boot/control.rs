@@ -1,5 +1,6 @@
 //! Carries out what commands ask of this sentry.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::{Condvar, Mutex};
 use sentry_kernel::sandbox::Sandbox;
 use sentry_kernel::tty::Bridge;
+use sentry_platform::ProgramCalls;
 use sentry_platform::executor::block_on;
 use syscall_tables::abi::Signal;
 
@@ -179,6 +181,9 @@ impl Commands {
                     processes: processes.collect(),
                 }
             }
+            Request::Stats => Reply::Text {
+                text: stats(sandbox.calls()),
+            },
             Request::Stacks => {
                 let lines = sandbox.stacks().into_iter().map(|task| {
                     let call = task.call.unwrap_or("-");
@@ -200,6 +205,24 @@ impl Commands {
             }
         })
     }
+}
+
+/// A table of system calls by program, most calls first.
+fn stats(mut calls: Vec<ProgramCalls>) -> String {
+    calls.sort_by_key(|calls| Reverse(calls.fast.saturating_add(calls.trapped)));
+    let mut text = format!("{:>12} {:>12} {:>7} PROGRAM\n", "FAST", "TRAPPED", "SHARE");
+    for ProgramCalls {
+        program,
+        fast,
+        trapped,
+    } in calls
+    {
+        let all = fast.saturating_add(trapped).max(1);
+        let share = u128::from(fast) * 10_000 / u128::from(all);
+        let (whole, part) = (share / 100, share % 100);
+        text += &format!("{fast:>12} {trapped:>12} {whole:>3}.{part:02} {program}\n");
+    }
+    text
 }
 
 impl Handler for Commands {

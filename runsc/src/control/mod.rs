@@ -91,6 +91,8 @@ pub enum Request {
     },
     /// What all tasks are doing (`runsc debug --stacks`).
     Stacks,
+    /// How calls have come from guests (`runsc debug --stats`).
+    Stats,
 }
 
 /// What a sentry answers.

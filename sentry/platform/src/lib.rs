@@ -31,5 +31,6 @@ pub mod xstate;
 
 pub use traits::{
     AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemAdvice, MemError,
-    MemImage, MemOp, Nursery, Platform, Protection, Sharing, ThreadHandle, Trap, VdsoImage,
+    MemImage, MemOp, Nursery, Platform, ProgramCalls, Protection, Sharing, ThreadHandle, Trap,
+    VdsoImage,
 };

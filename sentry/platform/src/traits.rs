@@ -236,6 +236,22 @@ pub trait Platform: Send + Sync {
             copy.map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))
         })
     }
+
+    /// How guests' calls have come, by program; nothing where it makes no
+    /// difference.
+    fn calls(&self) -> Vec<ProgramCalls> {
+        Vec::new()
+    }
+}
+
+/// System calls of all processes that have run one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCalls {
+    /// As [`AddressSpace::set_program`] has it.
+    pub program: String,
+    /// Those that came without a signal.
+    pub fast: u64,
+    pub trapped: u64,
 }
 
 /// A process of which the stubs of one container are copies: they begin their
@@ -277,6 +293,10 @@ pub trait AddressSpace: Send + Sync {
     /// A further thread, with zeroed registers and initial vector state; it
     /// runs once [`GuestThread::poll_run`] is called.
     fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>>;
+
+    /// What the guest has executed here, for [`Platform::calls`]; children have
+    /// it too.
+    fn set_program(&self, _name: &[u8]) {}
 
     /// Makes what [`Self::resident_bytes`] and [`Self::peak_bytes`] need, if
     /// that takes a call of the stub. To be awaited before them.

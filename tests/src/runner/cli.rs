@@ -36,6 +36,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("life_cycle", life_cycle),
     ("exec_and_ps", exec_and_ps),
     ("debug_stacks", debug_stacks),
+    ("debug_stats", debug_stats),
     ("process_settings", process_settings),
     ("mounts_and_paths", mounts_and_paths),
     ("rootfs_writes_go_through", rootfs_writes_go_through),
@@ -826,6 +827,46 @@ fn debug_stacks(ctx: &Ctx<'_>) -> Result<(), String> {
     check(done.ok() && done.stdout.contains("nanosleep"), || {
         done.describe()
     })?;
+    check(ctx.run(&["delete", "--force", "c"]).ok(), || {
+        "delete".into()
+    })
+}
+
+fn debug_stats(ctx: &Ctx<'_>) -> Result<(), String> {
+    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); kill -0 $$; done; exec sleep 1000";
+    let bundle = ctx.bundle("b", &["/bin/sh", "-c", script], |_| ())?;
+    check(
+        quiet(ctx, &["create", "--bundle", &bundle, "c"])?.ok(),
+        || "create".into(),
+    )?;
+    check(ctx.run(&["start", "c"]).ok(), || "start".into())?;
+    let mut done = ctx.run(&["debug", "--stats", "c"]);
+    for _ in 0..100 {
+        if ctx.platform != "systrap" || done.stdout.contains(" sleep\n") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        done = ctx.run(&["debug", "--stats", "c"]);
+    }
+    check(done.ok() && done.stdout.contains("PROGRAM"), || {
+        done.describe()
+    })?;
+    if ctx.platform == "systrap" {
+        // Fast, trapped, share in percent, name.
+        let row = done.stdout.lines().find(|line| line.ends_with(" sh"));
+        let fields: Vec<f64> = row
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let [fast, trapped, share] = fields[..] else {
+            return Err(done.describe());
+        };
+        check(
+            fast >= 2900.0 && (1.0..100.0).contains(&trapped) && share >= 95.0,
+            || done.describe(),
+        )?;
+    }
     check(ctx.run(&["delete", "--force", "c"]).ok(), || {
         "delete".into()
     })

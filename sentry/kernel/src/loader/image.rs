@@ -117,6 +117,7 @@ impl Planned {
     }
 
     fn loaded(self, space: Arc<dyn AddressSpace>) -> Loaded {
+        space.set_program(&self.comm);
         let mm = MemoryManager::new(space, self.guest, self.layout);
         mm.adopt(self.vmas);
         mm.set_exe(Some(self.file));

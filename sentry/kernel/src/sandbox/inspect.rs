@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentry_platform::ProgramCalls;
 use sentry_platform::executor::block_on;
 use syscall_tables::table;
 
@@ -81,6 +82,11 @@ impl Sandbox {
     pub fn stacks(&self) -> Vec<TaskInfo> {
         let tasks = self.kernel.root_pid_ns.tasks().into_iter();
         tasks.map(|(_, task)| describe(&task)).collect()
+    }
+
+    /// How calls have come from guests, for `runsc debug --stats`.
+    pub fn calls(&self) -> Vec<ProgramCalls> {
+        self.kernel.platform.calls()
     }
 }
 

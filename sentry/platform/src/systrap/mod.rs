@@ -15,6 +15,7 @@
 //! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
 //! | `patch/` | call sites that jump to the stub |
+//! | `calls.rs` | how calls have come, by program |
 //! | `memop.rs` | memory operations as host calls |
 //! | `open.rs` | files below `/proc` that stubs open for the sentry |
 //! | `filter.rs` | the seccomp filter |
@@ -28,6 +29,7 @@
 //! Locks, in order: `Stub::threads`, hub cells, wakers. The turn of a control
 //! thread is held across awaits and taken before any of them.
 
+mod calls;
 mod context;
 mod control;
 mod filter;
@@ -56,7 +58,7 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 
 use crate::executor::HotSource;
-use crate::{AddressSpace, BoxFuture, Nursery, Platform, VdsoImage};
+use crate::{AddressSpace, BoxFuture, Nursery, Platform, ProgramCalls, VdsoImage};
 use hub::Hub;
 use layout as l;
 use shared::{Executable, SharedMap};
@@ -254,6 +256,10 @@ impl Platform for Systrap {
     fn read_only<'a>(&'a self, fd: BorrowedFd<'a>) -> BoxFuture<'a, Result<OwnedFd, Errno>> {
         // The zygote runs no guest code, so what it sends is what was asked.
         Box::pin(self.zygote.stub.open_read_only(fd))
+    }
+
+    fn calls(&self) -> Vec<ProgramCalls> {
+        self.machine.programs.all()
     }
 }
 

@@ -3,8 +3,10 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use syscall_tables::Errno;
 
+use super::calls::Counts;
 use super::control::{ControlGuard, HostCall, MAX_CALLS};
 use super::layout as l;
 use super::memop::{self, FD_ARG, Plan};
@@ -19,6 +21,8 @@ pub(super) struct SystrapSpace {
     me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
     pub(super) texts: TextMap,
+    /// Of the program that runs here.
+    calls: Mutex<Arc<Counts>>,
 }
 
 /// Operations that the control thread carries out in one go.
@@ -119,16 +123,26 @@ enum Transfer {
 
 impl SystrapSpace {
     pub(super) fn new(stub: Arc<Stub>) -> Arc<Self> {
-        Self::with_texts(stub, TextMap::default())
+        Self::with(stub, TextMap::default(), Arc::default())
     }
 
-    /// A space that has `texts` mapped.
-    pub(super) fn with_texts(stub: Arc<Stub>, texts: TextMap) -> Arc<Self> {
+    /// The space of a child, in which `texts` are mapped.
+    pub(super) fn child(&self, stub: Arc<Stub>, texts: TextMap) -> Arc<Self> {
+        Self::with(stub, texts, self.calls())
+    }
+
+    fn with(stub: Arc<Stub>, texts: TextMap, calls: Arc<Counts>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             stub,
             texts,
+            calls: Mutex::new(calls),
         })
+    }
+
+    /// Where calls are counted.
+    pub(super) fn calls(&self) -> Arc<Counts> {
+        self.calls.lock().clone()
     }
 
     /// Whether `op` is for [`Self::apply_to_texts`].
@@ -368,6 +382,10 @@ impl AddressSpace for SystrapSpace {
 
     fn final_peak(&self) -> Option<Arc<FinalPeak>> {
         Some(self.stub.peak.clone())
+    }
+
+    fn set_program(&self, name: &[u8]) {
+        *self.calls.lock() = self.stub.machine.programs.get(name);
     }
 
     fn kill(&self) {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use syscall_tables::Errno;
 
 use super::Options;
+use super::calls::Programs;
 use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
 use super::control::{Control, HostCall};
 use super::hub::{Bell, Dead, Hub};
@@ -43,6 +44,7 @@ pub(super) struct Machine {
     pub(super) proc: Option<OwnedFd>,
     pub(super) patching: Patching,
     pub(super) texts: Texts,
+    pub(super) programs: Programs,
     reaper: Arc<Reaper>,
 }
 
@@ -62,6 +64,7 @@ impl Machine {
             proc: options.proc,
             patching: options.patching,
             texts: Texts::default(),
+            programs: Programs::default(),
             reaper: Arc::default(),
         }))
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
+use super::calls::Recent;
 use super::context::{Entry, ParkedThread, Turn};
 use super::control::{HostCall, result};
 use super::hub::Dead;
@@ -96,6 +97,7 @@ pub(super) struct SystrapThread {
     /// The context does not hold what [`Registers::original`] says.
     unpublished: bool,
     live: Option<LiveCall>,
+    recent: Recent,
     /// As last heard.
     fs_base: u64,
     gs_base: u64,
@@ -139,6 +141,7 @@ impl SystrapThread {
             regs: Registers::new(initial_regs()),
             unpublished: true,
             live: None,
+            recent: Recent::default(),
             fs_base: 0,
             gs_base: 0,
             phase: Phase::Idle,
@@ -330,6 +333,9 @@ impl SystrapThread {
         });
         self.regs = OnceLock::new();
         self.unpublished = true;
+        if self.recent.add() {
+            self.recent.flush(&self.space.calls(), 0);
+        }
         Trap::Syscall
     }
 
@@ -433,8 +439,11 @@ impl SystrapThread {
         if signo == l::INTERRUPT_SIGNAL {
             return self.turn.core.take_interrupt().then_some(Trap::Interrupted);
         }
-        if signo.cast_signed() == libc::SIGSYS && self.space.stub.machine.patching == Patching::On {
-            self.note_site();
+        if signo.cast_signed() == libc::SIGSYS {
+            self.recent.flush(&self.space.calls(), 1);
+            if self.space.stub.machine.patching == Patching::On {
+                self.note_site();
+            }
         }
         let regs = &mut self.current_mut().current;
         match signo.cast_signed() {
@@ -691,6 +700,7 @@ impl SystrapThread {
         poll_fn(|cx| self.turn.poll_answer(cx))
             .await
             .map_err(|dead| failed(super::stub::no_process(dead)))?;
+        self.recent.flush(&self.space.calls(), 0);
         self.space.load_all(image, Onto::OldImage).await?;
         // What the old program may have left here it can't change any more.
         self.space.stub.scrub();
@@ -735,6 +745,12 @@ fn window(len: usize) -> u64 {
         l::C_SMALL_WINDOW
     } else {
         l::C_WINDOW
+    }
+}
+
+impl Drop for SystrapThread {
+    fn drop(&mut self) {
+        self.recent.flush(&self.space.calls(), 0);
     }
 }
 
@@ -941,7 +957,7 @@ impl GuestThread for SystrapThread {
                 let space = self.space.clone();
                 self.space.stub.fork(|| space.texts.clone()).await?
             };
-            self.twin(SystrapSpace::with_texts(stub, texts), thread)
+            self.twin(self.space.child(stub, texts), thread)
         })
     }
 
