@@ -35,6 +35,7 @@ cases![
     proc_wchan_syscall_stack,
     proc_io_and_limits,
     proc_oom_score,
+    proc_loginuid,
     proc_write_refused,
     proc_seek_and_small_reads,
     proc_thread_self,
@@ -814,6 +815,33 @@ unsafe fn proc_io_and_limits() {
     );
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     check!(io.is_empty() || io.contains("rchar:"));
+}
+
+unsafe fn proc_loginuid() {
+    const NONE: &str = "4294967295";
+    let (uid, session) = ("/proc/self/loginuid", "/proc/self/sessionid");
+    check!(std::fs::write(uid, NONE).is_ok());
+    eq!(util::read_text(uid), NONE);
+    eq!(util::read_text(session), NONE);
+    check!(std::fs::write(uid, "x").is_err());
+    in_child(|| {
+        // The first one needs no privilege, and children inherit it.
+        let fd = ok!(libc::open(c"/proc/self/loginuid".as_ptr(), libc::O_WRONLY));
+        let set = |text: &str| libc::pwrite(fd, text.as_ptr().cast(), text.len(), 0);
+        err!(libc::EINVAL, set("nobody"));
+        ok!(libc::setresuid(1000, 1000, 1000));
+        eq!(ok!(set("1000")), 4);
+        let own = util::read_text(session);
+        check!(own != NONE);
+        in_child(|| {
+            eq!(util::read_text(uid), "1000");
+            eq!(util::read_text(session), own);
+            // It is not for others to set.
+            err!(libc::EPERM, set("1000"));
+        });
+        err!(libc::EPERM, set("1001"));
+    });
+    eq!(util::read_text(uid), NONE);
 }
 
 unsafe fn proc_oom_score() {

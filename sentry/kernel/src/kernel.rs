@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,8 @@ pub struct Kernel {
     next_namespace_id: AtomicU64,
     /// Where stubs of containers come from that have a cgroup of their own.
     nurseries: Mutex<BTreeMap<String, Arc<dyn Nursery>>>,
+    /// Number of the next login session.
+    next_login: AtomicU32,
     /// Ids of the containers that are held.
     frozen: Mutex<BTreeSet<String>>,
     thawed: WaitQueue,
@@ -155,6 +157,7 @@ impl Kernel {
             )),
             next_namespace_id: AtomicU64::new(0xF000_0000),
             nurseries: Mutex::default(),
+            next_login: AtomicU32::new(1),
             frozen: Mutex::default(),
             thawed: WaitQueue::new(),
             ends: WaitQueue::new(),
@@ -164,6 +167,11 @@ impl Kernel {
     /// An inode number for a new namespace.
     pub fn new_namespace_id(&self) -> u64 {
         self.next_namespace_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of a new login session.
+    pub fn next_login(&self) -> u32 {
+        self.next_login.fetch_add(1, Ordering::Relaxed)
     }
 
     pub fn log(&self, level: LogLevel, line: fmt::Arguments<'_>) {

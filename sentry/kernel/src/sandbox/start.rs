@@ -14,7 +14,7 @@ use crate::loader::Arguments;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::sched::SchedState;
 use crate::task::{
-    Creds, Namespaces, NewGroup, NewTask, Pid, PidNamespace, ProcessGroup, Session, Task,
+    Creds, Login, Namespaces, NewGroup, NewTask, Pid, PidNamespace, ProcessGroup, Session, Task,
     ThreadGroup, UtsNamespace, exec, run,
 };
 use crate::vfs::{
@@ -190,6 +190,7 @@ async fn prepare(
         sched: SchedState::new(kernel.cpus),
         personality: 0,
         timer_slack_ns: TIMER_SLACK_NS,
+        login: Login::default(),
         seccomp: process.seccomp,
     });
     group.timers.set_cpu_limit(&group);

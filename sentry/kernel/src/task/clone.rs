@@ -309,6 +309,7 @@ fn build(
         sched: parent.sched.lock().for_child(),
         personality: parent.personality.load(Ordering::Relaxed),
         timer_slack_ns: parent.timer_slack_ns.load(Ordering::Relaxed),
+        login: *parent.login.lock(),
         seccomp: parent.seccomp.duplicate(),
     });
     if request.has(CloneFlags::CLONE_CHILD_CLEARTID) {

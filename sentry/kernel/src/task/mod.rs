@@ -6,6 +6,7 @@
 //! | `pid.rs` | [`Pid`], [`PidNamespace`]: numbers and who has them |
 //! | `creds.rs`, `user_ns.rs` | [`Creds`], [`CapSet`], [`UserNamespace`] |
 //! | `namespaces.rs` | [`Namespaces`] |
+//! | `login.rs` | [`Login`]: who logged in |
 //! | `task.rs` | [`Task`]: one guest thread |
 //! | `peaks.rs` | [`Peaks`]: resident sizes of what has ended |
 //! | `thread_group.rs` | [`ThreadGroup`]: one guest process |
@@ -17,6 +18,7 @@
 mod creds;
 mod exit_status;
 mod ids;
+mod login;
 mod namespaces;
 mod peaks;
 mod pid;
@@ -50,6 +52,7 @@ pub mod wait;
 pub use creds::{CapSet, Creds};
 pub use exit_status::ExitStatus;
 pub use ids::{Gid, Tid, Uid};
+pub use login::Login;
 pub use namespaces::{Namespaces, UtsNames, UtsNamespace};
 pub use peaks::Peaks;
 pub use pid::{PID_MAX, Pid, PidNamespace};

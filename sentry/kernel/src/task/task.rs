@@ -19,7 +19,9 @@ use syscall_tables::abi::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK};
 use super::ptrace::{Trace, TraceFlags};
 use super::sched::SchedState;
 use super::seccomp::Seccomp;
-use super::{CapSet, Creds, ExitStatus, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage};
+use super::{
+    CapSet, Creds, ExitStatus, Login, Namespaces, Pid, PidNamespace, ThreadGroup, Tid, Usage,
+};
 use crate::kernel::Kernel;
 use crate::mm::{Limits, MemoryManager};
 use crate::signal::TaskSignals;
@@ -119,6 +121,7 @@ pub struct Task {
     pub(crate) sched: Mutex<SchedState>,
     pub personality: AtomicU32,
     pub timer_slack_ns: AtomicU64,
+    pub(crate) login: Mutex<Login>,
     /// Time of creation since boot.
     pub start_time: Duration,
     /// CPU time of guest threads this task had before an `execve`.
@@ -149,6 +152,7 @@ pub(crate) struct NewTask {
     pub sched: SchedState,
     pub personality: u32,
     pub timer_slack_ns: u64,
+    pub login: Login,
     pub seccomp: Seccomp,
 }
 
@@ -192,6 +196,7 @@ impl Task {
             sched: Mutex::new(new.sched),
             personality: AtomicU32::new(new.personality),
             timer_slack_ns: AtomicU64::new(new.timer_slack_ns),
+            login: Mutex::new(new.login),
             start_time,
             past_cpu: Mutex::default(),
             vfork_done: Mutex::default(),

@@ -275,18 +275,42 @@ pub(super) fn set_oom_adj(query: &Query<'_>, data: &[u8], _at: u64) -> Result<()
     change_oom(query, if old == 15 { 1000 } else { old * 1000 / 17 })
 }
 
-/// Nobody has logged in through PAM here.
-pub(super) fn loginuid(_query: &Query<'_>) -> Text {
-    Ok(u32::MAX.to_string().into_bytes())
+/// What stands for no login uid and no session.
+const NO_LOGIN: u32 = u32::MAX;
+
+pub(super) fn loginuid(query: &Query<'_>) -> Text {
+    let uid = query.task.login.lock().uid;
+    let seen = match (uid, &query.viewer.creds) {
+        (Some(uid), Some(creds)) => creds.user_ns.uid_or_overflow(uid),
+        (Some(uid), None) => uid.0,
+        (None, _) => NO_LOGIN,
+    };
+    Ok(seen.to_string().into_bytes())
 }
 
-/// There is no audit to tell of it.
-pub(super) fn set_loginuid(_query: &Query<'_>, _data: &[u8], _at: u64) -> Result<(), Errno> {
-    Err(Errno::EPERM)
+/// A task sets its own only.
+pub(super) fn set_loginuid(query: &Query<'_>, data: &[u8], at: u64) -> Result<(), Errno> {
+    let task = query.viewer.task()?;
+    if !Arc::ptr_eq(task, &query.task) {
+        return Err(Errno::EPERM);
+    }
+    if at != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let number = u32::try_from(parse_number(data)?).map_err(|_| Errno::EINVAL)?;
+    let uid = match number {
+        NO_LOGIN => None,
+        uid => {
+            let creds = task.creds();
+            Some(creds.user_ns.uid_to_kernel(uid).ok_or(Errno::EINVAL)?)
+        }
+    };
+    task.set_login(&query.viewer.kernel, uid)
 }
 
-pub(super) fn sessionid(_query: &Query<'_>) -> Text {
-    Ok(u32::MAX.to_string().into_bytes())
+pub(super) fn sessionid(query: &Query<'_>) -> Text {
+    let session = query.task.login.lock().session;
+    Ok(session.unwrap_or(NO_LOGIN).to_string().into_bytes())
 }
 
 pub(super) fn coredump_filter(query: &Query<'_>) -> Text {
