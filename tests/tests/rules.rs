@@ -272,3 +272,40 @@ fn external_dependencies_are_declared_once_with_a_reason() {
         "no reason given in Cargo.toml for {without:?}"
     );
 }
+
+#[test]
+fn failing_suites_are_explained_in_the_compatibility_document() {
+    let read = |path: &str| std::fs::read_to_string(top().join(path)).unwrap_or_default();
+    let known = read("tests/known-failures.txt");
+    let document = read("docs/COMPATIBILITY.md");
+    let listed: BTreeSet<&str> = known
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .filter(|name| name.starts_with("cpython/") || name.starts_with("stress-ng/"))
+        .collect();
+    let explained: BTreeSet<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with("cpython/") || name.starts_with("stress-ng/"))
+        .collect();
+    assert_eq!(listed, explained);
+}
+
+#[test]
+fn programs_are_in_the_compatibility_document() {
+    let document = std::fs::read_to_string(top().join("docs/COMPATIBILITY.md")).unwrap_or_default();
+    for entry in std::fs::read_dir(top().join("tests/programs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        if let Some(name) = file.strip_suffix(".sh") {
+            assert!(
+                document.contains(&format!("| `{name}`")),
+                "tests/programs/{file} is not in docs/COMPATIBILITY.md"
+            );
+        }
+    }
+}

@@ -153,15 +153,19 @@ fn one(options: &Options, tally: &Tally, share: &Mutex<Share>, name: &str) {
         add("native", Verdict::Skip, "fails natively".into());
         return;
     }
-    if options.native_only {
+    if options.native_only && !skipped(&done) {
         progress(name, "ok", native_took, None);
         add("native", Verdict::Pass, String::new());
         return;
     }
-    let native_skipped = skipped(&done);
+    if skipped(&done) {
+        progress(name, "none", native_took, None);
+        add("native", Verdict::Skip, "nothing to test natively".into());
+        return;
+    }
     let (done, took, tries) = inside(options, name, native_took);
-    // A module that only passes because it finds nothing to test does not count.
-    let ok = done.ok() && (native_skipped || !skipped(&done));
+    // One that finds nothing to test only inside has not passed.
+    let ok = done.ok() && !skipped(&done);
     let word = if ok { "ok" } else { "FAILS" };
     progress(name, word, native_took, Some((took, tries)));
     if !ok || tries > 1 {
