@@ -20,7 +20,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
 use sentry_platform::host::{self, HostClock};
@@ -30,8 +30,10 @@ use super::dentry::NameHash;
 use super::{Dentry, DentryCache, Mount, VfsPath, WalkFlags};
 use crate::task::{CapSet, Creds, Gid, Uid};
 
-/// Paths remembered.
-const SLOTS: usize = 4096;
+/// Groups of slots; a group takes memory from its first use on.
+const GROUPS: u64 = 256;
+/// Slots of a group.
+const GROUP_LEN: u64 = 16;
 /// Longer paths are walked each time.
 const LEN_MAX: usize = 255;
 
@@ -39,7 +41,29 @@ const LEN_MAX: usize = 255;
 pub struct PathCache {
     dentries: Arc<DentryCache>,
     hash: NameHash,
-    slots: Box<[Slot]>,
+    groups: Box<[Group]>,
+}
+
+type Group = OnceLock<Box<[Slot]>>;
+
+/// Where the slot of a question is.
+struct Spot<'a> {
+    group: &'a Group,
+    /// Which slot of the group.
+    at: usize,
+    /// The rest of the question's hash.
+    rest: u32,
+}
+
+impl<'a> Spot<'a> {
+    fn slot(&self) -> Option<&'a Slot> {
+        self.group.get()?.get(self.at)
+    }
+
+    fn make_slot(&self) -> Option<&'a Slot> {
+        let make = || (0..GROUP_LEN).map(|_| Slot::default()).collect();
+        self.group.get_or_init(make).get(self.at)
+    }
 }
 
 #[derive(Default)]
@@ -159,27 +183,30 @@ impl PathCache {
         Self {
             dentries: dentries.clone(),
             hash: dentries.hash(),
-            slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect(),
+            groups: (0..GROUPS).map(|_| Group::new()).collect(),
         }
     }
 
-    /// The slot of a question, and the rest of its hash.
-    fn slot(&self, question: &Question<'_>) -> Option<(&Slot, u32)> {
+    fn spot(&self, question: &Question<'_>) -> Option<Spot<'_>> {
         let mut hasher = self.hash.build_hasher();
         hasher.write_usize(Arc::as_ptr(&question.start.dentry) as usize);
         hasher.write_usize(usize::try_from(question.flags.bits()).unwrap_or(0));
         hasher.write(question.path);
         let hash = hasher.finish();
-        let slot = self.slots.get(usize::try_from(hash % SLOTS as u64).ok()?)?;
-        Some((slot, (hash >> 32) as u32))
+        Some(Spot {
+            group: self.groups.get(usize::try_from(hash % GROUPS).ok()?)?,
+            at: usize::try_from(hash / GROUPS % GROUP_LEN).ok()?,
+            rest: (hash >> 32) as u32,
+        })
     }
 
     /// Whether the end of a walk is to be remembered: of the second one.
     pub fn wants(&self, question: &Question<'_>) -> bool {
         question.is_plain()
-            && self
-                .slot(question)
-                .is_some_and(|(slot, rest)| slot.walked.swap(rest, Ordering::Relaxed) == rest)
+            && self.spot(question).is_some_and(|spot| {
+                let before = |slot: &Slot| slot.walked.swap(spot.rest, Ordering::Relaxed);
+                spot.make_slot().map(before) == Some(spot.rest)
+            })
     }
 
     /// What is to be read before a walk whose end is to be remembered.
@@ -192,7 +219,7 @@ impl PathCache {
     /// What the path leads to, or `ENOENT` for one known to lead nowhere, if
     /// that is remembered and still so.
     pub fn get(&self, question: &Question<'_>) -> Option<Result<VfsPath, Errno>> {
-        let slot = self.slot(question)?.0.entry.read();
+        let slot = self.spot(question)?.slot()?.entry.read();
         let entry = slot.as_ref()?;
         if entry.generation != self.dentries.paths_generation() || !entry.answers(question) {
             return None;
@@ -224,7 +251,7 @@ impl PathCache {
         before: Before,
     ) {
         let dentry = &found.dentry;
-        let Some((slot, _)) = self.slot(question) else {
+        let Some(slot) = self.spot(question).and_then(|spot| spot.make_slot()) else {
             return;
         };
         let entry = Entry {
@@ -246,7 +273,7 @@ impl PathCache {
 
     /// Forgets everything.
     pub fn clear(&self) {
-        for slot in &self.slots {
+        for slot in self.groups.iter().filter_map(OnceLock::get).flatten() {
             let old = slot.entry.write().take();
             drop(old);
         }
