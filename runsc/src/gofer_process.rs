@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
-use crate::sys::{PidNamespace, spawn};
+use crate::launch::Home;
+use crate::sys::{PidNamespace, spawn_in};
 
 /// The sentry's end of a gofer connection.
 pub struct GoferLink {
@@ -18,10 +19,12 @@ pub struct GoferLink {
 /// Starts a gofer that serves `roots` (host path, read-only), numbered in
 /// order. It ends when the sentry's end of the link is closed.
 ///
-/// `prepare` is called with its pid before it runs; it reports to `log`.
+/// `prepare` is called with its pid before it runs; it enters `home` and
+/// reports to `log`.
 pub fn start(
     roots: &[(PathBuf, bool)],
     log: &OwnedFd,
+    home: &Home,
     prepare: impl FnOnce(Pid) -> Result<()>,
 ) -> Result<(Pid, GoferLink)> {
     // Here and not in the gofer, where nobody would see the reason.
@@ -35,11 +38,12 @@ pub fn start(
         .try_clone()
         .context("the gofer's ring can't be shared")?;
     let mut ends = Some((ours, theirs, theirs_ring, roots));
-    let pid = spawn(PidNamespace::Shared, prepare, || match ends.take() {
+    let (place, namespace) = (home.birthplace(), PidNamespace::Shared);
+    let pid = spawn_in(place, namespace, prepare, |born| match ends.take() {
         Some((ours, socket, ring, roots)) => {
             // Held here too, the sentry's end would never be seen to close.
             drop(ours);
-            serve(roots, ring, socket, log)
+            serve(roots, ring, socket, log, || home.enter(born))
         }
         None => 1,
     })?;
@@ -59,13 +63,21 @@ fn open_root(path: &Path, readonly: bool) -> Result<gofer::Root> {
     Ok(gofer::Root { fd, access })
 }
 
-fn serve(mut roots: Vec<gofer::Root>, ring: OwnedFd, socket: OwnedFd, log: &OwnedFd) -> i32 {
+fn serve(
+    mut roots: Vec<gofer::Root>,
+    ring: OwnedFd,
+    socket: OwnedFd,
+    log: &OwnedFd,
+    enter: impl FnOnce() -> Result<()>,
+) -> i32 {
     let mut keep = vec![ring.as_raw_fd(), socket.as_raw_fd()];
     keep.extend(roots.iter().map(|root| root.fd.as_raw_fd()));
-    let served = crate::sys::close_others(&keep, &[], log)
+    let served = enter()
+        .and_then(|()| crate::sys::close_others(&keep, &[], log))
         .and_then(|()| Ok(gofer::confine(&mut roots)?))
         .and_then(|proc_fd| {
             let config = gofer::Config::default();
+            sentry_platform::host::memory::trim();
             Ok(gofer::serve(config, proc_fd, ring, socket, roots)?)
         });
     match served {

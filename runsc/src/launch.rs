@@ -5,12 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -22,7 +24,7 @@ use crate::control::{self, Client, Reply, Request};
 use crate::hooks::{self, Point};
 use crate::plan::{CgroupUse, ContainerPlan};
 use crate::state::{Entry, Record, Status, process_is, start_time};
-use crate::sys::{PidNamespace, duplicate, spawn};
+use crate::sys::{Born, PidNamespace, duplicate, spawn_in};
 use crate::{gofer_process, pod, time};
 
 /// How long a killed process may take to disappear.
@@ -166,6 +168,31 @@ pub fn sweep(global: &Global, prefix: &str) {
     }
 }
 
+/// The host cgroup that processes of a container are put into.
+pub struct Home {
+    cgroup: Option<Cgroup>,
+    birthplace: Option<File>,
+}
+
+impl Home {
+    pub fn of(cgroup: Option<&Cgroup>) -> Self {
+        Self {
+            cgroup: cgroup.cloned(),
+            birthplace: cgroup.and_then(Cgroup::birthplace),
+        }
+    }
+
+    /// For [`spawn_in`].
+    pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.birthplace.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the new process does first.
+    pub fn enter(&self, born: Born) -> Result<()> {
+        self.cgroup.iter().try_for_each(|cgroup| cgroup.join(born))
+    }
+}
+
 /// Ends what has been made so far when a creation fails.
 pub struct Undo {
     pub entry: Option<Entry>,
@@ -233,12 +260,7 @@ fn create_with(
                 .context("resources can't be limited")?;
         }
     }
-    let cgroup = record.cgroup.clone();
-    let place = |pid: Pid| {
-        cgroup
-            .iter()
-            .try_for_each(|cgroup| cgroup.add(pid.as_raw()))
-    };
+    let home = Home::of(record.cgroup.as_ref());
     let listener = control::with_short_path(&entry.control_path(), |path| UnixListener::bind(path))
         .with_context(|| {
             let path = entry.control_path();
@@ -247,8 +269,8 @@ fn create_with(
     let log = open_log(global, terminal)?;
     let started = |pid: Pid| start_time(pid.as_raw()).context("the sandbox ended at once");
 
-    let (gofer_pid, link) = gofer_process::start(&record.plan.gofer_roots(), &log, |pid| {
-        place(pid)?;
+    let roots = record.plan.gofer_roots();
+    let (gofer_pid, link) = gofer_process::start(&roots, &log, &home, |pid| {
         record.gofer_pid = pid.as_raw();
         record.gofer_start_time = started(pid)?;
         entry.save(&record)
@@ -283,10 +305,10 @@ fn create_with(
         exit_status,
     });
     let plan = record.plan.clone();
-    let sentry_pid = spawn(
+    let sentry_pid = spawn_in(
+        home.birthplace(),
         PidNamespace::Own,
         |pid| {
-            place(pid)?;
             if let Some(score) = plan.process.oom_score_adj {
                 set_oom_score(pid, score)?;
             }
@@ -294,8 +316,8 @@ fn create_with(
             record.pid_start_time = started(pid)?;
             entry.save(&record)
         },
-        || match fds.take() {
-            Some(fds) => boot::run(&plan, &options, fds),
+        |born| match fds.take() {
+            Some(fds) => boot::run(&plan, &options, fds, || home.enter(born)),
             None => 1,
         },
     )?;
@@ -458,6 +480,9 @@ impl Created {
             // If that does not end it, the death of its attendant does.
             let container = record.plan.id.clone();
             let _ = self.client().call(&Request::Remove { container }, &[]);
+        } else if process_is(record.gofer_pid, record.gofer_start_time) {
+            // While the sandbox ends.
+            let _ = kill(Pid::from_raw(record.gofer_pid), Signal::SIGKILL);
         }
         end_process(record.pid, record.pid_start_time)?;
         end_process(record.gofer_pid, record.gofer_start_time)?;
@@ -479,22 +504,25 @@ impl Created {
 /// Kills a process if it still is the one that was started, and waits until
 /// it is gone.
 fn end_process(pid: i32, started: u64) -> Result<()> {
-    let deadline = Instant::now() + KILL_TIMEOUT;
-    let mut pause = Duration::from_micros(200);
+    // What it refers to does not change when the number is used again.
+    let process = crate::sys::pidfd_open(pid);
     if !process_is(pid, started) {
         reap(pid);
         return Ok(());
     }
+    let process = process.with_context(|| format!("process {pid} can't be watched"))?;
     // It may end on its own at any moment.
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    while process_is(pid, started) {
-        reap(pid);
-        ensure!(
-            Instant::now() < deadline,
-            "process {pid} of the sandbox does not end"
-        );
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "process {pid} of the sandbox does not end");
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(err) => return Err(err).context("the sandbox's end can't be waited for"),
+        }
     }
     reap(pid);
     Ok(())

@@ -181,8 +181,9 @@ pub fn create(
     };
     let started = |pid: Pid| start_time(pid.as_raw()).context("a process ended at once");
     let log = launch::open_log(global, terminal)?;
-    let (gofer_pid, gofer) = gofer_process::start(&record.plan.gofer_roots(), &log, |pid| {
-        place(pid)?;
+    let home = launch::Home::of(record.cgroup.as_ref());
+    let roots = record.plan.gofer_roots();
+    let (gofer_pid, gofer) = gofer_process::start(&roots, &log, &home, |pid| {
         record.gofer_pid = pid.as_raw();
         record.gofer_start_time = started(pid)?;
         entry.save(&record)

@@ -15,6 +15,13 @@ pub enum PidNamespace {
     Own,
 }
 
+/// Whether a new process is in the version 2 cgroup it is to be in already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Born {
+    There,
+    Elsewhere,
+}
+
 /// Runs `child` in a new process and answers that process's pid. The child
 /// leads a session of its own, starts when `prepare` has been called with its
 /// pid, and exits with the status that `child` answers. It ends by itself if
@@ -24,18 +31,29 @@ pub fn spawn(
     prepare: impl FnOnce(Pid) -> Result<()>,
     child: impl FnOnce() -> i32,
 ) -> Result<Pid> {
+    spawn_in(None, pid_namespace, prepare, |_| child())
+}
+
+/// As [`spawn`]; the process is born in a directory of cgroup version 2, where
+/// the host can do that: moving it later takes milliseconds.
+pub fn spawn_in(
+    cgroup: Option<BorrowedFd<'_>>,
+    pid_namespace: PidNamespace,
+    prepare: impl FnOnce(Pid) -> Result<()>,
+    child: impl FnOnce(Born) -> i32,
+) -> Result<Pid> {
     let (wait, go) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
-    let forked = match pid_namespace {
-        PidNamespace::Shared => plain_fork(),
-        PidNamespace::Own if crate::user::is_host_root() => fork_and_return(),
-        PidNamespace::Own => fork_by_helper(),
+    let born_there = cgroup.and_then(|cgroup| fork_into(cgroup, pid_namespace).ok());
+    let (forked, born) = match born_there {
+        Some(forked) => (forked, Born::There),
+        None => (fork_with(pid_namespace)?, Born::Elsewhere),
     };
-    let pid = match forked? {
+    let pid = match forked {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop(go);
-            std::process::exit(begin(wait, child));
+            std::process::exit(begin(wait, || child(born)));
         }
     };
     drop(wait);
@@ -51,57 +69,55 @@ pub fn spawn(
     prepared
 }
 
-fn plain_fork() -> Result<ForkResult> {
+fn fork_with(pid_namespace: PidNamespace) -> Result<ForkResult> {
+    let own = if pid_namespace == PidNamespace::Own {
+        let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
+        unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
+        Some(own)
+    } else {
+        None
+    };
     // SAFETY: runsc has a single thread until all its children exist (DESIGN
     // section 7), so the child may use all of the standard library.
-    unsafe { fork() }.context("a process can't be made")
-}
-
-/// Forks into a fresh pid namespace; this process's later children are in the
-/// old one again.
-fn fork_and_return() -> Result<ForkResult> {
-    let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
-    unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
-    let forked = plain_fork();
-    if !matches!(forked, Ok(ForkResult::Child)) {
+    let forked = unsafe { fork() };
+    if let (Some(own), Ok(ForkResult::Parent { .. }) | Err(_)) = (own, &forked) {
         setns(own, CloneFlags::CLONE_NEWPID)
             .context("the own pid namespace can't be entered again")?;
     }
-    forked
+    forked.context("a process can't be made")
 }
 
-/// As [`fork_and_return`] for those who may not enter the namespace of their
-/// own that belongs to the host: a helper makes the process and leaves it to
-/// this one.
-fn fork_by_helper() -> Result<ForkResult> {
-    nix::sys::prctl::set_child_subreaper(true)
-        .context("this process can't take over others' children")?;
-    let (reader, writer) =
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
-    let ForkResult::Parent { child: helper } = plain_fork()? else {
-        drop(reader);
-        let forked = unshare(CloneFlags::CLONE_NEWPID)
-            .context("a pid namespace can't be made")
-            .and_then(|()| plain_fork());
-        let report = match forked {
-            Ok(ForkResult::Child) => return Ok(ForkResult::Child),
-            Ok(ForkResult::Parent { child }) => child.to_string(),
-            Err(err) => format!("{err:#}"),
-        };
-        // An incomplete report is no pid.
-        let _ = nix::unistd::write(&writer, report.as_bytes());
-        std::process::exit(0);
-    };
-    drop(writer);
-    let mut report = String::new();
-    std::io::Read::read_to_string(&mut std::fs::File::from(reader), &mut report)
-        .context("the report of the helper can't be read")?;
-    nix::sys::wait::waitpid(helper, None).context("the helper can't be waited for")?;
-    match report.parse() {
-        Ok(pid) => Ok(ForkResult::Parent {
+/// `fork` into a cgroup, and a pid namespace, by a single call.
+fn fork_into(cgroup: BorrowedFd<'_>, pid_namespace: PidNamespace) -> io::Result<ForkResult> {
+    const PR_GET_TID_ADDRESS: libc::c_int = 40;
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut tid_address: *mut libc::c_int = std::ptr::null_mut();
+    // SAFETY: the kernel stores one pointer.
+    if unsafe { libc::prctl(PR_GET_TID_ADDRESS, &raw mut tid_address) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = |flag: libc::c_int| u64::from(flag.cast_unsigned());
+    let mut flags =
+        CLONE_INTO_CGROUP | number(libc::CLONE_CHILD_SETTID) | number(libc::CLONE_CHILD_CLEARTID);
+    if pid_namespace == PidNamespace::Own {
+        flags |= number(libc::CLONE_NEWPID);
+    }
+    // SAFETY: all fields are numbers, for which zero means "not used".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.child_tid = tid_address.addr() as u64;
+    args.exit_signal = number(libc::SIGCHLD);
+    args.cgroup = number(cgroup.as_raw_fd());
+    // SAFETY: as `fork` in [`fork_with`]. The C library keeps the thread's id
+    // where it has told the kernel, which puts the child's there; nothing else
+    // in its state changes by a fork without other threads.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match i32::try_from(result) {
+        Ok(0) => Ok(ForkResult::Child),
+        Ok(pid) if pid > 0 => Ok(ForkResult::Parent {
             child: Pid::from_raw(pid),
         }),
-        Err(_) => anyhow::bail!("{report}"),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -271,4 +287,16 @@ pub fn duplicate(fds: &[RawFd]) -> Result<Vec<OwnedFd>> {
             Ok(unsafe { OwnedFd::from_raw_fd(copy) })
         })
         .collect()
+}
+
+/// A descriptor of a process, readable once that has ended.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain call.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just handed it out.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

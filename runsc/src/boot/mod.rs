@@ -18,7 +18,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
@@ -27,6 +29,7 @@ use sentry_kernel::kernel::KernelConfig;
 use sentry_kernel::sandbox::{ContainerConfig, Sandbox, Shares};
 use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
+use sentry_platform::host::memory;
 use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
 use sentry_platform::host::system::System;
 use sentry_platform::host::tty;
@@ -74,8 +77,15 @@ pub enum TerminalOwner {
     Sentry,
 }
 
-/// Runs the sentry in this process; answers its exit status.
-pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32 {
+/// Runs the sentry in this process, which enters its cgroup by `enter` first;
+/// answers its exit status.
+pub fn run(
+    plan: &ContainerPlan,
+    options: &BootOptions,
+    mut fds: BootFds,
+    enter: impl FnOnce() -> Result<()>,
+) -> i32 {
+    let entered = enter();
     let keep = [
         fds.listener.as_raw_fd(),
         fds.ready.as_raw_fd(),
@@ -91,7 +101,7 @@ pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32
         return 1;
     };
     let mut ready = File::from(ready);
-    match boot(plan, options, &mut fds) {
+    match entered.and_then(|()| boot(plan, options, &mut fds)) {
         Ok(sentry) => {
             let _ = ready.write_all(b"ready");
             // The command waits for the end of this pipe.
@@ -106,6 +116,10 @@ pub fn run(plan: &ContainerPlan, options: &BootOptions, mut fds: BootFds) -> i32
         }
     }
 }
+
+/// When a sentry gives back what starting has taken. One that ends before does
+/// not need to.
+const TRIM_AFTER: Duration = Duration::from_millis(300);
 
 /// A booted sentry.
 struct Sentry {
@@ -260,7 +274,14 @@ impl Sentry {
         if served.is_err() {
             return 1;
         }
-        let ended = executor::block_on(self.sandbox.wait(&self.container));
+        let mut ended = pin!(self.sandbox.wait(&self.container));
+        let ended = match executor::block_on_for(ended.as_mut(), TRIM_AFTER) {
+            Some(ended) => ended,
+            None => {
+                memory::trim();
+                executor::block_on(ended)
+            }
+        };
         let status = ended.map_or(1, |status| status.shell_code());
         // `wait` after the end finds it here.
         let _ = exit_status.write_all_at(status.to_string().as_bytes(), 0);

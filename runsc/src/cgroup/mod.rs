@@ -26,6 +26,7 @@ use nix::unistd::{AccessFlags, Pid, access};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use crate::sys::Born;
 use hierarchy::mounted;
 pub use settings::limits;
 pub use stats::Stats;
@@ -116,6 +117,30 @@ impl Cgroup {
                 Err(_) if dir.controllers.is_empty() => {}
                 written => written
                     .with_context(|| format!("process {pid} can't join {}", dir.path.display()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a process can be born instead of being moved there.
+    pub fn birthplace(&self) -> Option<fs::File> {
+        let dir = self.dirs.iter().find(|dir| dir.version == Version::V2)?;
+        fs::File::open(&dir.path).ok()
+    }
+
+    /// Moves this process, which has a single thread, here. Other than by
+    /// [`Self::add`] the kernel does not wait for an RCU grace period.
+    pub fn join(&self, born: Born) -> Result<()> {
+        for dir in &self.dirs {
+            let file = match dir.version {
+                Version::V1 => "tasks",
+                Version::V2 if born == Born::There => continue,
+                Version::V2 => "cgroup.procs",
+            };
+            match fs::write(dir.path.join(file), "0") {
+                Err(_) if dir.controllers.is_empty() => {}
+                written => written
+                    .with_context(|| format!("a process can't join {}", dir.path.display()))?,
             }
         }
         Ok(())

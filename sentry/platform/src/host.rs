@@ -16,6 +16,7 @@ pub mod file;
 pub mod inet;
 pub mod io;
 pub mod memfd;
+pub mod memory;
 pub mod random;
 pub mod seccomp;
 pub mod socket;

@@ -25,7 +25,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::futex::{self, Scope};
 
@@ -148,6 +148,19 @@ impl Executor {
 
 /// Runs `future` on the calling thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Some(value) = block_on_for(future.as_mut(), Duration::MAX) {
+            return value;
+        }
+    }
+}
+
+/// As [`block_on`], but gives up after `limit`.
+pub fn block_on_for<T>(
+    mut future: Pin<&mut impl Future<Output = T>>,
+    limit: Duration,
+) -> Option<T> {
     struct Parker(AtomicU32);
     impl Wake for Parker {
         fn wake(self: Arc<Self>) {
@@ -162,14 +175,18 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let parker = Arc::new(Parker(AtomicU32::new(0)));
     let waker = Waker::from(parker.clone());
     let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
+    let deadline = Instant::now().checked_add(limit);
     loop {
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
-            return value;
+            return Some(value);
         }
         while parker.0.swap(0, Ordering::Acquire) == 0 {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return None;
+            }
             // Any early return only repeats the check.
-            let _ = futex::wait(&parker.0, 0, None, Scope::Private);
+            let _ = futex::wait(&parker.0, 0, left, Scope::Private);
         }
     }
 }

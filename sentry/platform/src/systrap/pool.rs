@@ -64,6 +64,8 @@ struct State {
     /// none after a failure until the next use, which reports its own.
     wanted_stubs: usize,
     wanted_blanks: usize,
+    /// A stub has been taken or asked for.
+    used: bool,
     closed: bool,
 }
 
@@ -77,20 +79,20 @@ enum Job {
 impl Pool {
     pub(super) fn new(stubs: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
-                wanted_stubs: stubs,
-                ..State::default()
-            }),
+            state: Mutex::default(),
             wanted: Condvar::new(),
             stubs,
         })
     }
 
-    /// A stub that is ready, if there is one.
+    /// A stub that is ready, if there is one. Many sandboxes take only one in
+    /// their life: nothing is made ahead for the first.
     pub(super) fn take_stub(&self) -> Option<Arc<Stub>> {
         let mut state = self.state.lock();
-        state.wanted_stubs = self.stubs;
-        self.wanted.notify_one();
+        if std::mem::replace(&mut state.used, true) {
+            state.wanted_stubs = self.stubs;
+            self.wanted.notify_one();
+        }
         state.stubs.pop()
     }
 
