@@ -43,6 +43,7 @@ cases![
     nested_user_limits,
     clone_newuser_flag,
     unshare_net_loopback,
+    network_namespaces_are_apart,
     personality_call,
     ioprio_calls,
     sethostname_rules,
@@ -834,6 +835,57 @@ unsafe fn unshare_net_loopback() {
         a.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
         check!(libc::connect(s, (&a as *const libc::sockaddr_in).cast(), 16) == -1);
         check!([libc::ENETUNREACH, libc::ECONNREFUSED].contains(&errno()));
+    });
+}
+
+/// A socket that listens on a loopback port of its namespace; the port.
+unsafe fn loopback_listener() -> (i32, libc::sockaddr_in) {
+    let s = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+    let mut a: libc::sockaddr_in = std::mem::zeroed();
+    a.sin_family = libc::AF_INET as u16;
+    a.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    ok!(libc::bind(s, (&raw const a).cast(), 16));
+    ok!(libc::listen(s, 4));
+    let mut len = 16;
+    ok!(libc::getsockname(s, (&raw mut a).cast(), &mut len));
+    (s, a)
+}
+
+unsafe fn connect_to(a: &libc::sockaddr_in) -> i32 {
+    let s = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+    let result = libc::connect(s, std::ptr::from_ref(a).cast(), 16);
+    let error = if result == 0 { 0 } else { errno() };
+    libc::close(s);
+    error
+}
+
+unsafe fn network_namespaces_are_apart() {
+    need_admin();
+    in_child(|| {
+        let link = || std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+        let (_listener, address) = loopback_listener();
+        let (old, old_link) = (open("/proc/self/ns/net", libc::O_RDONLY), link());
+        ok!(libc::unshare(libc::CLONE_NEWNET));
+        check!(link() != old_link);
+        // The loopback interface is brought up, if it is not.
+        let any = ok!(libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0));
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
+        ok!(libc::ioctl(any, libc::SIOCSIFFLAGS, &request));
+        eq!(connect_to(&address), libc::ECONNREFUSED);
+        let tables = read_text("/proc/self/net/tcp");
+        eq!(tables.lines().count(), 1);
+        // Ports are free again.
+        let s = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+        ok!(libc::bind(s, (&raw const address).cast(), 16));
+        ok!(libc::setns(old, libc::CLONE_NEWNET));
+        eq!(link(), old_link);
+        eq!(connect_to(&address), 0);
+        // A socket stays in the namespace it was made in.
+        ok!(libc::listen(s, 1));
+        eq!(connect_to(&address), 0);
     });
 }
 

@@ -91,6 +91,7 @@ cases![
     sendfile_to_tcp,
     msg_nosignal,
     ephemeral_ports_differ,
+    sock_diag_lists_listeners,
 ];
 
 unsafe fn pair(kind: i32) -> (i32, i32) {
@@ -2380,4 +2381,70 @@ unsafe fn ephemeral_ports_differ() {
         check!(seen.insert(port));
         fds.push(s);
     }
+}
+
+/// Sockets that `NETLINK_SOCK_DIAG` lists: state, local port, both queues.
+unsafe fn diag_dump(family: u8, protocol: u8, states: u32) -> Vec<(u8, u16, u32, u32)> {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    let s = ok!(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 4));
+    let mut request = vec![0u8; 72];
+    request[..4].copy_from_slice(&72u32.to_ne_bytes());
+    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request[6..8].copy_from_slice(&0x301u16.to_ne_bytes());
+    request[16] = family;
+    request[17] = protocol;
+    request[20..24].copy_from_slice(&states.to_ne_bytes());
+    eq!(libc::send(s, request.as_ptr().cast(), 72, 0), 72);
+    let mut found = Vec::new();
+    let mut buf = [0u8; 65536];
+    loop {
+        let len = ok!(libc::recv(s, buf.as_mut_ptr().cast(), buf.len(), 0)) as usize;
+        let mut rest = &buf[..len];
+        while rest.len() >= 16 {
+            let word = |at: usize| u32::from_ne_bytes(rest[at..at + 4].try_into().unwrap());
+            match u16::from_ne_bytes([rest[4], rest[5]]) {
+                SOCK_DIAG_BY_FAMILY => {
+                    let port = u16::from_be_bytes([rest[20], rest[21]]);
+                    found.push((rest[17], port, word(16 + 56), word(16 + 60)));
+                }
+                3 => {
+                    libc::close(s);
+                    return found;
+                }
+                kind => check!(false, "a message of type {kind}"),
+            }
+            let step = (word(0) as usize).next_multiple_of(4);
+            rest = rest.get(step..).unwrap_or_default();
+        }
+    }
+}
+
+unsafe fn sock_diag_lists_listeners() {
+    let s = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 4);
+    if s == -1 {
+        // As in host network mode.
+        eq!(errno(), libc::EPROTONOSUPPORT);
+        return;
+    }
+    let listener = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+    let mut a: libc::sockaddr_in = std::mem::zeroed();
+    a.sin_family = libc::AF_INET as u16;
+    a.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    ok!(libc::bind(listener, (&raw const a).cast(), 16));
+    ok!(libc::listen(listener, 7));
+    let mut len = 16;
+    ok!(libc::getsockname(listener, (&raw mut a).cast(), &mut len));
+    let port = u16::from_be(a.sin_port);
+    let client = ok!(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+    ok!(libc::connect(client, (&raw const a).cast(), 16));
+    let listening = diag_dump(libc::AF_INET as u8, 6, 1 << 10);
+    check!(listening.iter().all(|entry| entry.0 == 10), "{listening:?}");
+    check!(listening.contains(&(10, port, 1, 7)), "{listening:?}");
+    let connected = diag_dump(libc::AF_INET as u8, 6, 1 << 1);
+    check!(
+        connected
+            .iter()
+            .any(|entry| (entry.0, entry.1) == (1, port)),
+        "{connected:?}"
+    );
 }

@@ -20,6 +20,56 @@ const_set! {
     }
 }
 
+/// `nlmsg_type` of queries and answers of sock_diag(7).
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// `struct inet_diag_sockid`: ports and addresses in network order.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct InetDiagSockId {
+    pub idiag_sport: [u8; 2],
+    pub idiag_dport: [u8; 2],
+    pub idiag_src: [u8; 16],
+    pub idiag_dst: [u8; 16],
+    pub idiag_if: u32,
+    pub idiag_cookie: [u32; 2],
+}
+
+/// `struct inet_diag_req_v2`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct InetDiagReqV2 {
+    pub sdiag_family: u8,
+    pub sdiag_protocol: u8,
+    pub idiag_ext: u8,
+    pub pad: u8,
+    /// Bit N: sockets in state N.
+    pub idiag_states: u32,
+    pub id: InetDiagSockId,
+}
+
+/// `struct inet_diag_msg`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct InetDiagMsg {
+    pub idiag_family: u8,
+    pub idiag_state: u8,
+    pub idiag_timer: u8,
+    pub idiag_retrans: u8,
+    pub id: InetDiagSockId,
+    pub idiag_expires: u32,
+    pub idiag_rqueue: u32,
+    pub idiag_wqueue: u32,
+    pub idiag_uid: u32,
+    pub idiag_inode: u32,
+}
+
 const_set! {
     /// `nlmsg_type` of control and route messages.
     NLMSG_TYPES: u16 {

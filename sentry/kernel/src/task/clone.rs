@@ -31,7 +31,7 @@ const NEW_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWTIME);
 
 /// Namespaces that don't exist here.
-const UNSUPPORTED: CloneFlags = CloneFlags::CLONE_NEWTIME.union(CloneFlags::CLONE_NEWNET);
+const UNSUPPORTED: CloneFlags = CloneFlags::CLONE_NEWTIME;
 
 /// What a clone call asks for.
 #[derive(Clone, Debug, Default)]
@@ -210,6 +210,9 @@ pub(crate) fn new_namespaces(
     }
     if flags.contains(CloneFlags::CLONE_NEWIPC) {
         new.ipc = IpcNamespace::new(kernel, creds.user_ns.clone());
+    }
+    if flags.contains(CloneFlags::CLONE_NEWNET) {
+        new.net_id = kernel.new_namespace_id();
     }
     if flags.contains(CloneFlags::CLONE_NEWCGROUP) {
         new.cgroup_id = kernel.new_namespace_id();

@@ -4,7 +4,10 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{
     NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NlMsgErr, NlMsgHdr, NlmFlags, RtAttr,
 };
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Largest datagram of a dump.
+const DATAGRAM_MAX: usize = 16_384;
 
 /// A message being built: header, body, attributes.
 pub struct Message {
@@ -73,6 +76,37 @@ impl Message {
             *field = len.to_ne_bytes();
         }
         self.bytes
+    }
+}
+
+/// The requests in a datagram, each with its header, until one is cut off.
+pub fn requests(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], NlMsgHdr)> {
+    std::iter::from_fn(move || {
+        let (header, _) = NlMsgHdr::read_from_prefix(rest).ok()?;
+        let len = usize::try_from(header.nlmsg_len).ok()?;
+        if len < size_of::<NlMsgHdr>() {
+            return None;
+        }
+        let request = rest.get(..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((request, header))
+    })
+}
+
+/// Puts messages into as few datagrams as hold them; the last one of a dump
+/// comes alone, as from Linux.
+pub fn pack(messages: Vec<Vec<u8>>, out: &mut Vec<Vec<u8>>) {
+    let count = messages.len();
+    let mut datagram: Vec<u8> = Vec::new();
+    for (index, message) in messages.into_iter().enumerate() {
+        let last = index + 1 == count && index > 0;
+        if !datagram.is_empty() && (last || datagram.len() + message.len() > DATAGRAM_MAX) {
+            out.push(std::mem::take(&mut datagram));
+        }
+        datagram.extend_from_slice(&message);
+    }
+    if !datagram.is_empty() {
+        out.push(datagram);
     }
 }
 

@@ -1,8 +1,10 @@
-//! Netlink (`netlink(7)`): route queries about the loopback interface.
+//! Netlink (`netlink(7)`): route queries about the loopback interface, and
+//! queries about sockets.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `message.rs` | building messages |
+//! | `diag.rs` | answers of `NETLINK_SOCK_DIAG` (`sock_diag(7)`) |
 //! | `route.rs` | answers of `NETLINK_ROUTE` (`rtnetlink(7)`) |
 //!
 //! Answers are put into the socket's queue while the request is sent, so
@@ -10,6 +12,7 @@
 //!
 //! Locks: `state`, then `queue`; then the namespace's port ids.
 
+mod diag;
 mod message;
 mod route;
 
@@ -25,7 +28,7 @@ use syscall_tables::abi::{
     AF_NETLINK, MsgFlags, NETLINK_ADD_MEMBERSHIP, NETLINK_BROADCAST_ERROR, NETLINK_CAP_ACK,
     NETLINK_DROP_MEMBERSHIP, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK, NETLINK_KOBJECT_UEVENT,
     NETLINK_LIST_MEMBERSHIPS, NETLINK_LISTEN_ALL_NSID, NETLINK_NO_ENOBUFS, NETLINK_PKTINFO,
-    NETLINK_ROUTE, SOCK_DGRAM, SOCK_RAW, SOL_NETLINK, SOL_SOCKET, SockAddrNl,
+    NETLINK_ROUTE, NETLINK_SOCK_DIAG, SOCK_DGRAM, SOCK_RAW, SOL_NETLINK, SOL_SOCKET, SockAddrNl,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -75,10 +78,13 @@ pub fn create(ctx: &Ctx<'_>, kind: u32, protocol: i32) -> Result<Arc<dyn Socket>
     }
     // Others are modules that a container's kernel does not load.
     let protocol = u32::try_from(protocol).map_err(|_| Errno::EPROTONOSUPPORT)?;
-    if !matches!(protocol, NETLINK_ROUTE | NETLINK_KOBJECT_UEVENT) {
-        return Err(Errno::EPROTONOSUPPORT);
-    }
     let net = &ctx.kernel.net;
+    match protocol {
+        NETLINK_ROUTE | NETLINK_KOBJECT_UEVENT => {}
+        // The host's sockets are in `/proc/net`.
+        NETLINK_SOCK_DIAG if net.host_of(ctx.task).is_none() => {}
+        _ => return Err(Errno::EPROTONOSUPPORT),
+    }
     let creds = ctx.task.creds();
     Ok(Arc::new(NetlinkSocket {
         base: SocketBase::new(AF_NETLINK, kind, protocol, net.next_ino(), creds.fsuid),
@@ -225,7 +231,7 @@ impl Socket for NetlinkSocket {
         if to != 0 {
             return Err(Errno::ECONNREFUSED);
         }
-        if self.base.protocol != NETLINK_ROUTE {
+        if !matches!(self.base.protocol, NETLINK_ROUTE | NETLINK_SOCK_DIAG) {
             return Err(if task.creds().has_own(CapSet::NET_ADMIN) {
                 Errno::ECONNREFUSED
             } else {
@@ -240,6 +246,18 @@ impl Socket for NetlinkSocket {
         }
         let admin = task.creds().has_own(CapSet::NET_ADMIN);
         let cap_ack = self.state.lock().options & (1 << NETLINK_CAP_ACK) != 0;
+        if self.base.protocol == NETLINK_SOCK_DIAG {
+            let caller = diag::Caller {
+                port,
+                cap_ack,
+                namespace: &self.namespace,
+                user_ns: &task.creds().user_ns,
+            };
+            for datagram in diag::answer(request.data, &caller) {
+                self.add_datagram(datagram);
+            }
+            return Ok(request.data.len());
+        }
         // Held while the host is asked: its answers are made at once.
         let net = self.net.clone();
         let host = net.host_of(task).map(|host| &host.routes);

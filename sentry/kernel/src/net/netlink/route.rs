@@ -14,16 +14,14 @@ use syscall_tables::abi::{
     IfaCacheinfo, NLMSG_ERROR, NlMsgHdr, NlmFlags, RT_SCOPE_HOST, RT_TABLE_LOCAL, RTA_DST, RTA_OIF,
     RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETNEIGHTBL,
     RTM_GETNETCONF, RTM_GETQDISC, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK,
-    RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RtAttr, RtMsg, RtnlLinkStats64,
+    RTM_NEWROUTE, RTM_SETLINK, RTN_LOCAL, RTPROT_KERNEL, RtAttr, RtMsg, RtnlLinkStats64,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::message::{Message, Reply, done, error};
+use super::message::{Message, Reply, done, error, pack, requests};
 use crate::net::host::route::{address, answer as answer_from_host};
 use crate::net::interface::{LOOPBACK_INDEX, LOOPBACK_MTU, LOOPBACK_NAME, loopback_flags};
 
-/// Largest datagram of a dump.
-const DATAGRAM_MAX: usize = 16_384;
 /// `IF_OPER_UNKNOWN`: what loopback reports.
 const OPER_UNKNOWN: u8 = 0;
 /// First of the route message types, and the last known.
@@ -44,20 +42,10 @@ pub struct Caller<'a> {
 }
 
 /// Answers all requests of a datagram, as datagrams.
-pub fn answer(mut requests: &[u8], caller: &Caller<'_>) -> Vec<Vec<u8>> {
+pub fn answer(datagram: &[u8], caller: &Caller<'_>) -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
-    while let Ok((header, _)) = NlMsgHdr::read_from_prefix(requests) {
-        let Ok(len) = usize::try_from(header.nlmsg_len) else {
-            break;
-        };
-        if len < size_of::<NlMsgHdr>() {
-            break;
-        }
-        let Some(request) = requests.get(..len) else {
-            break;
-        };
+    for (request, header) in requests(datagram) {
         answer_one(request, header, caller, &mut datagrams);
-        requests = requests.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     datagrams
 }
@@ -98,23 +86,6 @@ fn answer_one(request: &[u8], header: NlMsgHdr, caller: &Caller<'_>, out: &mut V
     }
 }
 
-/// Puts messages into as few datagrams as hold them; the last one of a dump
-/// comes alone, as from Linux.
-fn pack(messages: Vec<Vec<u8>>, out: &mut Vec<Vec<u8>>) {
-    let count = messages.len();
-    let mut datagram: Vec<u8> = Vec::new();
-    for (index, message) in messages.into_iter().enumerate() {
-        let last = index + 1 == count && index > 0;
-        if !datagram.is_empty() && (last || datagram.len() + message.len() > DATAGRAM_MAX) {
-            out.push(std::mem::take(&mut datagram));
-        }
-        datagram.extend_from_slice(&message);
-    }
-    if !datagram.is_empty() {
-        out.push(datagram);
-    }
-}
-
 fn handle(
     kind: u16,
     body: &[u8],
@@ -144,6 +115,8 @@ fn handle(
             Ok(Vec::new())
         }
         RTM_GETNEIGH => Err(Errno::ENOENT),
+        RTM_NEWLINK | RTM_SETLINK => same_link(body),
+        RTM_NEWADDR => same_address(body),
         _ => Err(Errno::EOPNOTSUPP),
     }
 }
@@ -203,6 +176,36 @@ fn one_link(body: &[u8], reply: Reply) -> Result<Vec<Vec<u8>>, Errno> {
         return Err(Errno::ENODEV);
     }
     Ok(vec![link(reply)])
+}
+
+/// Who sets up a namespace brings its loopback interface up, which it is.
+fn same_link(body: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    let (wanted, _) = IfInfoMsg::read_from_prefix(body).map_err(|_| Errno::EINVAL)?;
+    let changed = IfFlags::from_bits_retain(wanted.ifi_change);
+    let only_up = (changed - IfFlags::IFF_UP).is_empty();
+    let up = IfFlags::from_bits_retain(wanted.ifi_flags).contains(IfFlags::IFF_UP);
+    match attributes(body, size_of::<IfInfoMsg>()).next() {
+        None if wanted.ifi_index == LOOPBACK_INDEX && only_up && up => Ok(Vec::new()),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// ... and gives it the address that it has.
+fn same_address(body: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    let (wanted, _) = IfAddrMsg::read_from_prefix(body).map_err(|_| Errno::EINVAL)?;
+    let local = attributes(body, size_of::<IfAddrMsg>())
+        .find(|(kind, _)| *kind == IFA_LOCAL)
+        .map(|(_, address)| address);
+    let host = Ipv4Addr::LOCALHOST.octets();
+    let same = u16::from(wanted.ifa_family) == AF_INET
+        && wanted.ifa_prefixlen == 8
+        && wanted.ifa_index == LOOPBACK_INDEX.unsigned_abs()
+        && local == Some(host.as_slice());
+    if same {
+        Ok(Vec::new())
+    } else {
+        Err(Errno::EOPNOTSUPP)
+    }
 }
 
 fn link(reply: Reply) -> Vec<u8> {

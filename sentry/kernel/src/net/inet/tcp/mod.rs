@@ -216,6 +216,14 @@ impl TcpSocket {
         self.family
     }
 
+    /// How many connections may wait to be accepted, of a listener.
+    pub fn backlog(&self) -> Option<usize> {
+        match &self.state.lock().stage {
+            Stage::Listening(listener) => Some(listener.backlog),
+            _ => None,
+        }
+    }
+
     /// Bytes waiting to be read; of a listener, connections to be accepted.
     pub fn queued(&self) -> usize {
         if let Stage::Listening(listener) = &self.state.lock().stage {
