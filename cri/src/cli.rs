@@ -1,6 +1,8 @@
 //! Command line. Without a command the daemon runs.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -141,7 +143,37 @@ pub fn run() -> Result<()> {
     }
 }
 
+/// The allocator is told by its environment to give memory back after a burst
+/// (mallopt(3)); it reads that at the start of a program, so this program
+/// starts itself once more.
+fn with_frugal_allocator() {
+    const SETTINGS: [(&str, &str); 2] = [
+        ("MALLOC_ARENA_MAX", "1"),
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ];
+    if SETTINGS
+        .iter()
+        .any(|(name, _)| std::env::var_os(name).is_some())
+    {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "runsc-cri".into());
+    // By its path: the kernel names a process by it.
+    let err = process::Command::new(program)
+        .arg0(name)
+        .args(arguments)
+        .envs(SETTINGS)
+        .exec();
+    // It goes without, too.
+    eprintln!("runsc-cri can't start itself again: {err}");
+}
+
 fn serve(config: Config) -> Result<()> {
+    with_frugal_allocator();
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .with_context(|| format!("log.level {:?}", config.log.level))?;
     let log = tracing_subscriber::fmt()

@@ -133,7 +133,10 @@ pub fn exited(node: &Arc<Node>, container: &Arc<Container>, exit: &Exit, reason:
     // The runtime's record and the cgroup go; files and log stay.
     let (node, container) = (Arc::clone(node), Arc::clone(container));
     tokio::spawn(async move {
-        if let Ok(runtime) = node.runtime(&container.record().handler)
+        // Not while the runtime's `start` of a short-lived process is at it.
+        let _operation = container.operation.lock().await;
+        if node.store.container(&container.id).is_some()
+            && let Ok(runtime) = node.runtime(&container.record().handler)
             && let Err(err) = runtime.delete(&container.id).await
         {
             tracing::debug!(container = container.id, "delete: {err:#}");

@@ -199,7 +199,10 @@ impl Env {
             .create(true)
             .append(true)
             .open(self.dir.join("daemon.log"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_runsc-cri"))
+        // Figures want a release build.
+        let program = std::env::var("RUNSC_CRI")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_runsc-cri").to_owned());
+        let child = Command::new(program)
             .arg("--config")
             .arg(self.dir.join("config.toml"))
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@
 //! ```
 //! `--containerd` starts Debian's containerd instead of ours, as the reference;
 //! `--endpoint` tests a server that runs already. RUNSC names the runtime of
-//! handler `runsc`. Needs root, `docker-registry`, the standard network plugins,
+//! handler `runsc`, RUNSC_CRI another daemon (a release build, for figures). Needs root, `docker-registry`, the standard network plugins,
 //! `runc`, and a static busybox.
 
 mod cases;

@@ -8,9 +8,77 @@ use runsc_cri::proto::*;
 use super::Case;
 use crate::case;
 use crate::env::Shared;
+use crate::image::{self, Layer};
 
 pub fn cases() -> Vec<Case> {
-    vec![case!("figures/start", start, figures)]
+    vec![
+        case!("figures/start", start, figures),
+        case!("figures/pull", pull, figures),
+        case!("figures/memory", memory, long),
+    ]
+}
+
+/// An image of 500 MB in eight layers, half of it as compressible as text.
+async fn pull(env: Shared) -> Result<()> {
+    const FILES: u32 = 160;
+    const SIZE: usize = 400 << 10;
+    let mut layers = vec![image::busybox()];
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for number in 0..8 {
+        let mut layer = Layer::default().dir(&format!("l{number}"), 0o755);
+        for file in 0..FILES {
+            let mut data = Vec::with_capacity(SIZE);
+            while data.len() < SIZE {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                if file % 2 == 0 {
+                    data.extend_from_slice(&state.to_le_bytes());
+                } else {
+                    data.extend_from_slice(format!("{} lines of text\n", state % 1000).as_bytes());
+                }
+            }
+            layer = layer.file(&format!("l{number}/f{file}"), 0o644, &data);
+        }
+        layers.push(layer);
+    }
+    image::push(
+        &env.registry,
+        "test/large:1",
+        layers,
+        serde_json::json!({"Cmd": ["x"]}),
+    )
+    .await?;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let begin = Instant::now();
+        env.pull("test/large:1").await?;
+        times.push(begin.elapsed());
+        env.remove_image(&env.image("test/large:1")).await?;
+    }
+    println!(
+        "   pull of 500 MB in 8 layers: {:.2?} ({times:.2?})",
+        median(&mut times.clone())
+    );
+    Ok(())
+}
+
+/// Memory of the idle daemon and of a supervisor.
+async fn memory(env: Shared) -> Result<()> {
+    let (_, pod, _) = env.simple(&["sleep", "1000"]).await?;
+    let path = env.dir.join("state/pods").join(&pod).join("supervisor.pid");
+    let supervisor = std::fs::read_to_string(path)?.trim().parse()?;
+    println!(
+        "   daemon {} KiB, supervisor {} KiB (proportional)",
+        super::load::memory(env.daemon_pid())? >> 10,
+        super::load::memory(supervisor)? >> 10,
+    );
+    env.restart_daemon().await?;
+    println!(
+        "   fresh daemon {} KiB",
+        super::load::memory(env.daemon_pid())? >> 10
+    );
+    Ok(())
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -25,6 +93,10 @@ async fn start(env: Shared) -> Result<()> {
         let mut steps: [Vec<Duration>; 6] = Default::default();
         for _ in 0..21 {
             let mut config = env.pod_config();
+            if host_network {
+                // A name of its own needs a namespace of its own.
+                config.hostname = String::new();
+            }
             if host_network
                 && let Some(options) = config
                     .linux
