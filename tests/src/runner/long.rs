@@ -17,8 +17,15 @@ use super::options::Options;
 use super::pool::{self, Job};
 use super::tally::{Outcome, Tally, Verdict};
 
-/// CPython's suite as Debian's libpython3.11-testsuite installs it.
-const CPYTHON: &str = "/usr/lib/python3.11/test";
+/// Where Debian's libpython3.11-testsuite has CPython's suite.
+fn cpython() -> Option<PathBuf> {
+    let mut entries = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    entries.find_map(|entry| {
+        let named = entry.file_name().to_string_lossy().starts_with("python3.");
+        let tests = entry.path().join("test");
+        (named && tests.join("test_os.py").exists()).then_some(tests)
+    })
+}
 
 const STRESSORS: &[&str] = &[
     "cpu", "vm", "brk", "mmap", "mremap", "fork", "vfork", "clone", "exec", "pipe", "signal",
@@ -43,7 +50,8 @@ struct Share {
 /// Names of all cases.
 pub fn list() -> Vec<String> {
     let mut names: Vec<String> = STRESSORS.iter().map(|s| format!("stress-ng/{s}")).collect();
-    for entry in std::fs::read_dir(CPYTHON).into_iter().flatten().flatten() {
+    let suite = cpython().and_then(|dir| std::fs::read_dir(dir).ok());
+    for entry in suite.into_iter().flatten().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
         let module = file.strip_suffix(".py").unwrap_or(&file);
         let package = entry.path().join("__init__.py").exists();
@@ -181,6 +189,11 @@ fn one(options: &Options, tally: &Tally, share: &Mutex<Share>, name: &str) {
     add("systrap", verdict, done.describe());
 }
 
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).exists())
+}
+
 /// Whether Python skipped the whole module.
 fn skipped(done: &Done) -> bool {
     done.stdout.lines().any(|l| l.trim() == "1 test skipped:")
@@ -214,6 +227,23 @@ pub fn run(options: &Options, tally: &Tally) {
     let Ok(share) = share.into_inner() else {
         return;
     };
+    // A suite that is not installed must not look like one that passes.
+    for suite in ["cpython", "stress-ng"] {
+        let names_suite = |name: &String| name.starts_with(suite);
+        let missing = match suite {
+            "cpython" => !names.iter().any(names_suite),
+            _ => !on_path(suite),
+        };
+        if missing && options.filters.is_empty() {
+            let outcome = Outcome {
+                name: format!("long/{suite}"),
+                platform: "native".into(),
+                verdict: Verdict::Fail,
+                detail: format!("{suite} is not installed"),
+            };
+            tally.add("long", outcome);
+        }
+    }
     if share.counted > 0 {
         println!(
             "CPython: {} of {} modules that pass natively",
