@@ -134,17 +134,25 @@ pub fn run(
 /// Waits for a container to end, leaving it to other commands meanwhile;
 /// answers its exit status.
 pub fn wait(global: &Global, id: &str) -> Result<u8> {
-    let client = Created::open(global, id)?.client();
+    let container = Created::open(global, id)?;
+    let (client, record) = (container.client(), container.record.clone());
+    drop(container);
     let request = Request::Wait {
         container: id.to_owned(),
         pid: 0,
     };
-    match client.call(&request, &[]) {
-        Ok(Reply::Exited { status }) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
+    let status = match client.call(&request, &[]) {
+        Ok(Reply::Exited { status }) => u8::try_from(status).unwrap_or(u8::MAX),
         Ok(_) => bail!("the sandbox answered something else than an exit status"),
         // It may have ended before it was asked.
-        Err(err) => Created::open(global, id)?.entry.exit_status().ok_or(err),
+        Err(err) => Created::open(global, id)?.entry.exit_status().ok_or(err)?,
+    };
+    // Who is told so may delete it: its host process must be gone.
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    while process_is(record.pid, record.pid_start_time) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
+    Ok(status)
 }
 
 /// Deletes containers whose id begins with `prefix`, whose sandbox has ended

@@ -69,7 +69,16 @@ pub fn spawn_in(
     prepared
 }
 
+fn plain_fork() -> Result<ForkResult> {
+    // SAFETY: runsc has a single thread until all its children exist (DESIGN
+    // section 7), so the child may use all of the standard library.
+    unsafe { fork() }.context("a process can't be made")
+}
+
 fn fork_with(pid_namespace: PidNamespace) -> Result<ForkResult> {
+    if pid_namespace == PidNamespace::Own && !crate::user::is_host_root() {
+        return fork_by_helper();
+    }
     let own = if pid_namespace == PidNamespace::Own {
         let own = std::fs::File::open("/proc/self/ns/pid").context("/proc is not mounted")?;
         unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace can't be made")?;
@@ -77,14 +86,47 @@ fn fork_with(pid_namespace: PidNamespace) -> Result<ForkResult> {
     } else {
         None
     };
-    // SAFETY: runsc has a single thread until all its children exist (DESIGN
-    // section 7), so the child may use all of the standard library.
-    let forked = unsafe { fork() };
+    let forked = plain_fork();
     if let (Some(own), Ok(ForkResult::Parent { .. }) | Err(_)) = (own, &forked) {
         setns(own, CloneFlags::CLONE_NEWPID)
             .context("the own pid namespace can't be entered again")?;
     }
-    forked.context("a process can't be made")
+    forked
+}
+
+/// As [`fork_with`], into a fresh pid namespace, for those who may not enter the namespace of their
+/// own that belongs to the host: a helper makes the process and leaves it to
+/// this one.
+fn fork_by_helper() -> Result<ForkResult> {
+    nix::sys::prctl::set_child_subreaper(true)
+        .context("this process can't take over others' children")?;
+    let (reader, writer) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
+    let ForkResult::Parent { child: helper } = plain_fork()? else {
+        drop(reader);
+        let forked = unshare(CloneFlags::CLONE_NEWPID)
+            .context("a pid namespace can't be made")
+            .and_then(|()| plain_fork());
+        let report = match forked {
+            Ok(ForkResult::Child) => return Ok(ForkResult::Child),
+            Ok(ForkResult::Parent { child }) => child.to_string(),
+            Err(err) => format!("{err:#}"),
+        };
+        // An incomplete report is no pid.
+        let _ = nix::unistd::write(&writer, report.as_bytes());
+        std::process::exit(0);
+    };
+    drop(writer);
+    let mut report = String::new();
+    std::io::Read::read_to_string(&mut std::fs::File::from(reader), &mut report)
+        .context("the report of the helper can't be read")?;
+    nix::sys::wait::waitpid(helper, None).context("the helper can't be waited for")?;
+    match report.parse() {
+        Ok(pid) => Ok(ForkResult::Parent {
+            child: Pid::from_raw(pid),
+        }),
+        Err(_) => anyhow::bail!("{report}"),
+    }
 }
 
 /// `fork` into a cgroup, and a pid namespace, by a single call.

@@ -11,7 +11,7 @@ export scratch
 prepare() {
     runtime_wrapper "$scratch/runtime"
     busybox_tar bb.tar || return
-    mkdir -p rootfs exits persist sockets
+    mkdir -p rootfs exits exec-exits persist sockets
     tar -C rootfs -xf bb.tar
 }
 release() {
@@ -102,10 +102,10 @@ END
     said=$(_OCI_SYNCPIPE_ID=6 _OCI_SYNCPIPE=6 conmon -c exec -u exec-1 -n name-exec -b "$scratch/bundles/exec" \
         -r "$scratch/runtime" --runtime-arg "--root=$scratch/state" -p "$scratch/exec-1.pid" \
         -e --exec-process-spec "$scratch/process.json" -l "$scratch/exec-1.log" \
-        --exit-dir "$scratch/exits" --persist-dir "$scratch/persist" --socket-dir-path "$scratch/sockets" \
+        --exit-dir "$scratch/exec-exits" --persist-dir "$scratch/persist" --socket-dir-path "$scratch/sockets" \
         --sync 6>&1 > /dev/null) || :
     like "$(cat exec-1.log)" 'inside argument 1000 /tmp'
-    like "$said$(cat exits/exec-1 2>/dev/null || cat exits/exec 2>/dev/null)" 5
+    like "$said$(cat exec-exits/* 2>/dev/null)" 5
     runtime kill exec KILL
     is "$(exit_code exec)" 137
     runtime delete exec

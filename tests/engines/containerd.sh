@@ -4,10 +4,11 @@
 # packages: containerd busybox-static iproute2
 . "$(dirname "$0")/lib.sh.inc"
 need containerd ctr containerd-shim-runc-v2 busybox
-ctr() { timeout --foreground -k 1 60 /usr/bin/ctr -a "$scratch/containerd.sock" "$@"; }
+ctr() { timeout --foreground -k 1 60 /usr/bin/ctr -n "$space" -a "$scratch/containerd.sock" "$@"; }
 export -f ctr
-export scratch
-number=0
+# The shim keeps containers of a namespace where all daemons of the host do.
+space=engines$$
+export scratch space
 # run [FLAGS] -- NAME COMMAND…
 run() {
     local flags=()
@@ -46,6 +47,7 @@ export -f remove
 release() {
     local name
     for name in $(ctr container ls -q); do remove "$name"; done
+    rmdir "/run/containerd/runc/$space"
 }
 
 case_run() {
@@ -89,7 +91,7 @@ case_kill() {
     ctr container rm kill
 }
 case_events() {
-    timeout 8 /usr/bin/ctr -a "$scratch/containerd.sock" events > "$scratch/events" & local pid=$!
+    timeout 8 /usr/bin/ctr -n "$space" -a "$scratch/containerd.sock" events > "$scratch/events" & local pid=$!
     sleep 0.5
     run --rm -- events true
     eventually grep -q '/tasks/exit' "$scratch/events"

@@ -10,7 +10,9 @@ use tests::runner::options::Options;
 use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
-use tests::runner::{cli, cri, engines, guest, long, network, pods, programs, security, unit};
+use tests::runner::{
+    cli, cri, engines, guest, long, network, pods, programs, robust, security, unit,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -82,6 +84,15 @@ fn run() -> Result<bool, String> {
             }
             if options.group("pods") {
                 jobs.extend(host_tests(&options, &tally, platform, "pods", pods::TESTS));
+            }
+            if options.group("robust") {
+                jobs.extend(host_tests(
+                    &options,
+                    &tally,
+                    platform,
+                    "robust",
+                    robust::TESTS,
+                ));
             }
             if options.group("security") {
                 jobs.extend(host_tests(

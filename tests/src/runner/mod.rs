@@ -13,6 +13,7 @@ pub mod options;
 pub mod pods;
 pub mod pool;
 pub mod programs;
+pub mod robust;
 pub mod security;
 pub mod tables;
 pub mod tally;

@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 pub const USAGE: &str = "usage: run-tests [--long] [--filter TEXT]… [--platform systrap|ptrace]… \
-[--native-only] [--group unit|native|guest|programs|cli|pods|security|engines|cri|long]… [--jobs N] [--runsc FILE] \
+[--native-only] [--group unit|native|guest|programs|cli|robust|pods|security|engines|cri|long]… [--jobs N] [--runsc FILE] \
 [--static-dir DIR] [--report FILE] [--logs DIR] [--verbose]";
 
 impl Options {
