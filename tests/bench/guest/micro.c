@@ -2,6 +2,7 @@
  *
  *   micro list
  *   micro run MS BATCHES ROW...     prints "ROW NANOSECONDS" per operation
+ *   micro idle COUNT                says "ready", then waits with COUNT children
  *
  * A row runs until MS milliseconds have passed, BATCHES times over; the median
  * batch counts. Files lie in /data (root file system) and /tmp (tmpfs); the
@@ -378,6 +379,57 @@ static void r_spawn(long n)
 	}
 }
 
+/* Several at once: each thread or process does n turns. */
+static pthread_barrier_t gate;
+static void *caller(void *arg)
+{
+	long n = (long)arg;
+	pthread_barrier_wait(&gate);
+	LOOP syscall(SYS_getppid);
+	return 0;
+}
+static void threads(int count, void *(*run)(void *), long n)
+{
+	pthread_t t[16];
+	pthread_barrier_init(&gate, 0, count);
+	for (int i = 0; i < count; i++)
+		if (pthread_create(&t[i], 0, run, (void *)n) != 0)
+			die("pthread_create");
+	for (int i = 0; i < count; i++)
+		pthread_join(t[i], 0);
+	pthread_barrier_destroy(&gate);
+}
+static void r_threads1(long n) { threads(1, caller, n); }
+static void r_threads2(long n) { threads(2, caller, n); }
+static void r_threads4(long n) { threads(4, caller, n); }
+static void r_threads16(long n) { threads(16, caller, n); }
+static void r_processes4(long n)
+{
+	for (int i = 0; i < 4; i++) {
+		pid_t p = fork();
+		MUST(p);
+		if (p == 0) {
+			LOOP pread(fd, buf, 4096, 0);
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < 4; i++)
+		MUST(wait(0));
+}
+static _Atomic long arrived;
+static void *meeter(void *arg)
+{
+	long n = (long)arg;
+	pthread_barrier_wait(&gate);
+	for (long i = 1; i <= n; i++) {
+		arrived++;
+		while (arrived < i * 4)
+			sched_yield();
+	}
+	return 0;
+}
+static void r_meet(long n) { arrived = 0; threads(4, meeter, n); }
+
 /* No calls at all. */
 static volatile uint64_t sink;
 static void r_cpu(long n)
@@ -455,6 +507,12 @@ static const struct row {
 	{"fork-exec-wait", no_setup, r_exec},
 	{"posix-spawn-wait", no_setup, r_spawn},
 	{"cpu", no_setup, r_cpu},
+	{"threads-1", no_setup, r_threads1},
+	{"threads-2", no_setup, r_threads2},
+	{"threads-4", no_setup, r_threads4},
+	{"threads-16", no_setup, r_threads16},
+	{"processes-4", s_root, r_processes4},
+	{"yield-barrier-4", no_setup, r_meet},
 };
 
 static int by_value(const void *a, const void *b)
@@ -503,8 +561,26 @@ int main(int argc, char **argv)
 			puts(rows[i].name);
 		return 0;
 	}
+	if (argc == 3 && !strcmp(argv[1], "idle")) {
+		for (int i = atoi(argv[2]); i > 0; i--) {
+			pid_t p = fork();
+			MUST(p);
+			if (p == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				execl(self, self, "sleep", (char *)0);
+				_exit(127);
+			}
+		}
+		puts("ready");
+		fflush(stdout);
+		for (;;)
+			pause();
+	}
+	if (argc == 2 && !strcmp(argv[1], "sleep"))
+		for (;;)
+			pause();
 	if (argc < 5 || strcmp(argv[1], "run")) {
-		fprintf(stderr, "usage: micro list | run MS BATCHES ROW...\n");
+		fprintf(stderr, "usage: micro list | run MS BATCHES ROW... | idle COUNT | sleep\n");
 		return 2;
 	}
 	double ms = atof(argv[2]);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::rows::{ROWS, Row};
-use crate::target::{Place, Target};
+use crate::rows::{Group, ROWS, Row};
+use crate::target::{Image, Place, Target};
 
 /// Compares workloads natively, under runsc and under other OCI runtimes.
 ///
@@ -21,9 +21,15 @@ pub struct Options {
     /// Rounds to run
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
+    /// Only rows of these groups
+    #[arg(long = "group", value_enum, value_delimiter = ',')]
+    pub groups: Vec<Group>,
     /// Only rows whose name contains one of these
     #[arg(long = "row", value_name = "TEXT")]
     pub only: Vec<String>,
+    /// Run everything on these CPUs, as `0,1`
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<String>,
     /// The runsc to measure, the one beside this program by default
     #[arg(long, value_name = "FILE")]
     pub runsc: Option<PathBuf>,
@@ -66,7 +72,8 @@ impl Options {
     pub fn rows(&self) -> Vec<&'static Row> {
         let wanted =
             |row: &&Row| self.only.is_empty() || self.only.iter().any(|o| row.name.contains(o));
-        ROWS.iter().filter(wanted).collect()
+        let in_group = |row: &&Row| self.groups.is_empty() || self.groups.contains(&row.group);
+        ROWS.iter().filter(wanted).filter(in_group).collect()
     }
 
     fn runsc(&self) -> Result<PathBuf> {
@@ -87,7 +94,12 @@ impl Options {
     pub fn working_targets(&self, place: &Place) -> Result<Vec<Target>> {
         let mut working = Vec::new();
         for target in self.targets()? {
-            let done = target.run(place, &["/bin/micro", "true"], Duration::from_secs(30))?;
+            let done = target.run(
+                place,
+                Image::Bare,
+                &["/bench/micro", "true"],
+                Duration::from_secs(30),
+            )?;
             if done.ok() {
                 working.push(target);
             } else if target.name == "native" {

@@ -1,11 +1,11 @@
-//! The result: a table of ratios to native, and the same as JSON.
+//! The result: a table of ratios, and the same as JSON.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use crate::options::Options;
-use crate::rows::Row;
+use crate::rows::{Goal, Row, Unit};
 use crate::stats::{self, Samples};
 use crate::target::Target;
 
@@ -18,19 +18,26 @@ const BAR_MAX: usize = 40;
 #[derive(Debug, Serialize)]
 pub struct Cell {
     pub target: String,
-    pub median_ns: f64,
+    pub median: f64,
     /// Distance of the quartiles, as a share of the median.
     pub spread: f64,
-    /// To native.
+    /// To the row's base.
     pub ratio: Option<f64>,
-    pub samples_ns: Vec<f64>,
+    pub samples: Vec<f64>,
 }
 
 #[derive(Debug, Serialize)]
 pub struct RowReport {
     pub name: &'static str,
     pub what: &'static str,
-    pub at_most: Option<f64>,
+    /// `ns`, `bytes` or `%`.
+    pub unit: &'static str,
+    /// The target that ratios are to.
+    pub base: &'static str,
+    /// What it is to reach, as text.
+    pub goal: String,
+    /// The first target does not reach it.
+    pub missed: bool,
     /// Some target's samples lie too far apart to be worth anything.
     pub noisy: bool,
     pub cells: Vec<Cell>,
@@ -48,6 +55,18 @@ pub struct Report {
 impl RowReport {
     pub fn cell(&self, target: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.target == target)
+    }
+
+    /// A target's part as the table shows it.
+    fn shown(&self, target: &str) -> String {
+        let Some(cell) = self.cell(target) else {
+            return "-".to_owned();
+        };
+        let spread = cell.spread * 100.0;
+        match cell.ratio {
+            Some(ratio) => format!("{ratio:.2} ({spread:.0}%)"),
+            None => value(self.unit, cell.median),
+        }
     }
 }
 
@@ -67,7 +86,7 @@ impl Report {
         }
     }
 
-    /// One line per row: native time, each target's ratio (with its spread in
+    /// One line per row: native value, each target's ratio (with its spread in
     /// percent), what the row is to reach, and a bar of the first target.
     pub fn table(&self) -> String {
         let mut out = String::new();
@@ -76,21 +95,21 @@ impl Report {
             let _ = write!(out, " {target:>16}");
         }
         let scale = "-".repeat(BAR_ONE as usize - 3);
-        let _ = writeln!(out, " {:>7}  |{scale}1.0", "at most");
+        let _ = writeln!(out, " {:>9}  |{scale}1.0", "at most");
         for row in &self.rows {
             let native = row.cell("native");
-            let _ = write!(out, "{:<20} {:>11}", row.name, time(native));
+            let native = native.map_or("-".to_owned(), |cell| value(row.unit, cell.median));
+            let _ = write!(out, "{:<20} {native:>11}", row.name);
             for target in self.others() {
-                let _ = write!(out, " {:>16}", ratio(row.cell(target)));
+                let _ = write!(out, " {:>16}", row.shown(target));
             }
-            let limit = row.at_most.map_or(String::new(), |limit| limit.to_string());
-            let _ = write!(out, " {limit:>7}  |{}", self.bar(row));
+            let _ = write!(out, " {:>9}  |{}", row.goal, self.bar(row));
             let _ = writeln!(out, "{}", if row.noisy { "  NOISY" } else { "" });
         }
         let _ = writeln!(
             out,
-            "Ratios to native, medians of {} rounds (quartile distance in percent); * above what \
-             the row is to reach. Linux {}, {} CPUs.",
+            "Ratios to native (start-up: to runc), medians of {} rounds (quartile distance in \
+             percent); * misses what the row is to reach. Linux {}, {} CPUs.",
             self.rounds, self.host_kernel, self.cpus
         );
         out
@@ -103,58 +122,76 @@ impl Report {
     fn bar(&self, row: &RowReport) -> String {
         let first = self.targets.get(1).and_then(|target| row.cell(target));
         let Some(ratio) = first.and_then(|cell| cell.ratio) else {
-            return String::new();
+            return if row.missed { " *" } else { "" }.to_owned();
         };
         let len = (ratio * BAR_ONE).round() as usize;
-        let mark = match row.at_most {
-            Some(limit) if ratio > limit => " *",
-            _ => "",
-        };
         let more = if len > BAR_MAX { ">" } else { "" };
+        let mark = if row.missed { " *" } else { "" };
         format!("{}{more}{mark}", "=".repeat(len.min(BAR_MAX)))
     }
 }
 
 fn row_report(row: &Row, targets: &[Target], samples: &Samples, noise: f64) -> RowReport {
-    let native = stats::median(samples.get("native", row.name));
+    let base = stats::median(samples.get(row.base, row.name));
     let mut cells = Vec::new();
     for target in targets {
         let values = samples.get(&target.name, row.name);
-        if let (Some(median_ns), Some(spread)) = (stats::median(values), stats::spread(values)) {
+        if let (Some(median), Some(spread)) = (stats::median(values), stats::spread(values)) {
+            let comparable = row.unit == Unit::Nanoseconds;
             cells.push(Cell {
                 target: target.name.clone(),
-                median_ns,
+                median,
                 spread,
-                ratio: native.map(|native| median_ns / native),
-                samples_ns: values.to_vec(),
+                ratio: base.filter(|_| comparable).map(|base| median / base),
+                samples: values.to_vec(),
             });
         }
     }
+    let unit = match row.unit {
+        Unit::Nanoseconds => "ns",
+        Unit::Bytes => "bytes",
+        Unit::Percent => "%",
+    };
+    let first = targets.get(1);
+    let first = first.and_then(|target| cells.iter().find(|cell| cell.target == target.name));
+    let above = |limit: f64, value: Option<f64>| value.is_some_and(|value| value > limit);
+    let (goal, missed) = match row.goal {
+        Goal::None => (String::new(), false),
+        Goal::Ratio(limit) => {
+            let ratio = first.and_then(|cell| cell.ratio);
+            (limit.to_string(), above(limit, ratio))
+        }
+        Goal::Value(limit) => (value(unit, limit), above(limit, first.map(|c| c.median))),
+        Goal::Above(limit) => {
+            let more = first.map(|cell| cell.median - base.unwrap_or(0.0));
+            (format!("+{}", value(unit, limit)), above(limit, more))
+        }
+    };
     RowReport {
         name: row.name,
         what: row.what,
-        at_most: row.at_most,
+        unit,
+        base: row.base,
+        goal,
+        missed,
         // Native and the first target are what the row is about.
-        noisy: cells.iter().take(2).any(|cell| cell.spread > noise),
+        noisy: comparable_noise(row) && cells.iter().take(2).any(|cell| cell.spread > noise),
         cells,
     }
 }
 
-fn time(cell: Option<&Cell>) -> String {
-    match cell.map(|cell| cell.median_ns) {
-        None => "-".to_owned(),
-        Some(ns) if ns < 10_000.0 => format!("{ns:.0} ns"),
-        Some(ns) if ns < 10_000_000.0 => format!("{:.1} us", ns / 1e3),
-        Some(ns) => format!("{:.1} ms", ns / 1e6),
-    }
+/// Whether the spread of a row says anything: of almost nothing it does not.
+fn comparable_noise(row: &Row) -> bool {
+    row.unit != Unit::Percent
 }
 
-fn ratio(cell: Option<&Cell>) -> String {
-    match cell {
-        None => "failed".to_owned(),
-        Some(cell) => match cell.ratio {
-            None => time(Some(cell)),
-            Some(ratio) => format!("{ratio:.2} ({:.0}%)", cell.spread * 100.0),
-        },
+fn value(unit: &str, value: f64) -> String {
+    match unit {
+        "%" => format!("{value:.2} %"),
+        "bytes" if value < 1024.0 * 1024.0 => format!("{:.0} KiB", value / 1024.0),
+        "bytes" => format!("{:.1} MiB", value / 1024.0 / 1024.0),
+        _ if value < 10_000.0 => format!("{value:.0} ns"),
+        _ if value < 10_000_000.0 => format!("{:.1} us", value / 1e3),
+        _ => format!("{:.1} ms", value / 1e6),
     }
 }

@@ -1,28 +1,87 @@
 //! What is measured. A row of the micro benchmarks is a row of
-//! `guest/micro.c` by the same name.
+//! `guest/micro.c` by the same name, one of programs a set of functions in
+//! `guest/programs.sh`.
+
+use clap::ValueEnum;
+
+/// Kinds of rows, each measured in its own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Single calls: [`crate::micro`]
+    Micro,
+    /// The same calls by several threads or processes at once
+    Scaling,
+    /// Real programs: [`crate::programs`]
+    Macro,
+    /// From the command to the end of a program: [`crate::startup`]
+    StartUp,
+    /// What an idle sandbox takes: [`crate::density`]
+    Density,
+}
+
+/// What a row's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Nanoseconds,
+    Bytes,
+    /// Of one CPU.
+    Percent,
+}
+
+/// What a row is to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    None,
+    /// To the target that the row is compared with.
+    Ratio(f64),
+    Value(f64),
+    /// More than native.
+    Above(f64),
+}
 
 /// One workload.
 #[derive(Debug)]
 pub struct Row {
     pub name: &'static str,
     pub what: &'static str,
-    /// The ratio to native it is to reach, if one is set.
-    pub at_most: Option<f64>,
+    pub group: Group,
+    pub unit: Unit,
+    pub goal: Goal,
+    /// The target whose median is 1.
+    pub base: &'static str,
 }
 
-const fn row(name: &'static str, at_most: f64, what: &'static str) -> Row {
+const fn any(group: Group, name: &'static str, goal: Goal, what: &'static str) -> Row {
     Row {
         name,
         what,
-        at_most: Some(at_most),
+        group,
+        unit: Unit::Nanoseconds,
+        goal,
+        base: "native",
     }
 }
 
+const fn row(name: &'static str, at_most: f64, what: &'static str) -> Row {
+    any(Group::Micro, name, Goal::Ratio(at_most), what)
+}
+
 const fn free(name: &'static str, what: &'static str) -> Row {
+    any(Group::Micro, name, Goal::None, what)
+}
+
+const fn scaling(name: &'static str, goal: Goal, what: &'static str) -> Row {
+    any(Group::Scaling, name, goal, what)
+}
+
+const fn program(name: &'static str, at_most: f64, what: &'static str) -> Row {
+    any(Group::Macro, name, Goal::Ratio(at_most), what)
+}
+
+const fn density(name: &'static str, unit: Unit, goal: Goal, what: &'static str) -> Row {
     Row {
-        name,
-        what,
-        at_most: None,
+        unit,
+        ..any(Group::Density, name, goal, what)
     }
 }
 
@@ -101,4 +160,80 @@ pub const ROWS: &[Row] = &[
         "a static program that ends at once",
     ),
     row("cpu", 1.02, "arithmetic alone"),
+    scaling("threads-1", Goal::None, "getppid in one thread"),
+    scaling("threads-2", Goal::None, "getppid in two threads at once"),
+    scaling("threads-4", Goal::None, "getppid in four threads at once"),
+    scaling(
+        "threads-16",
+        Goal::None,
+        "getppid in sixteen threads at once",
+    ),
+    scaling(
+        "processes-4",
+        Goal::None,
+        "pread of 4 KiB in four processes at once",
+    ),
+    scaling(
+        "yield-barrier-4",
+        Goal::Ratio(1.1),
+        "four threads meet at a barrier by sched_yield",
+    ),
+    program("bash-1000", 1.3, "a script of 1,000 small commands"),
+    program("make-100", 1.3, "make -j2 of a C project of 100 files"),
+    program("git-5000", 1.3, "clone, status, checkout of 5,000 files"),
+    program("tar-10000", 1.3, "tar x of 10,000 files"),
+    program("find-files", 1.0, "find over 50,000 files"),
+    program("python-pass", 1.3, "python3 -c pass"),
+    program("node-0", 1.3, "node -e 0"),
+    program("compileall", 1.1, "compileall of python's standard library"),
+    program("sqlite-100k", 1.1, "100,000 inserts in one transaction"),
+    program("redis-set", 1.0, "redis-benchmark SET, 50 clients"),
+    program("redis-get", 1.0, "redis-benchmark GET, 50 clients"),
+    program("nginx-wrk", 1.0, "nginx, 1 KiB, by wrk"),
+    program("pgbench", 1.2, "pgbench on a unix socket"),
+    program("sha256", 1.02, "sha256sum of 256 MiB"),
+    program(
+        "openmp",
+        1.1,
+        "threads as many as CPUs that spin at barriers",
+    ),
+    program("javac", 1.02, "javac of a small program"),
+    program("java-gc", 1.1, "a Java program that allocates"),
+    program("go-gc", 1.1, "a Go program that allocates"),
+    Row {
+        base: "runc",
+        ..any(
+            Group::StartUp,
+            "run-true",
+            Goal::Ratio(0.7),
+            "`run` of a program that ends at once; against runc",
+        )
+    },
+    Row {
+        base: "runc",
+        ..any(
+            Group::StartUp,
+            "exec-true",
+            Goal::None,
+            "`exec` of one in a running container; against runc",
+        )
+    },
+    density(
+        "idle-pss",
+        Unit::Bytes,
+        Goal::Value(6.0 * 1024.0 * 1024.0),
+        "PSS of all processes of an idle sandbox",
+    ),
+    density(
+        "process-pss",
+        Unit::Bytes,
+        Goal::Above(300.0 * 1024.0),
+        "PSS of each further process, above native",
+    ),
+    density(
+        "idle-cpu",
+        Unit::Percent,
+        Goal::Value(0.05),
+        "CPU of an idle sandbox",
+    ),
 ];
