@@ -19,6 +19,7 @@ cases![
     ftruncate_clears_tail,
     file_size_limit,
     write_big_buffers,
+    big_buffers_that_end_early,
     sparse_file,
     large_offsets,
     fallocate_modes,
@@ -333,6 +334,46 @@ unsafe fn write_big_buffers() {
     ] {
         check!(pread(fd, len, off as i64) == data[off..off + len]);
     }
+}
+
+/// Half of the buffer is not accessible: what went through is counted, and the
+/// position stands behind that.
+unsafe fn big_buffers_that_end_early() {
+    const LEN: usize = 256 << 10;
+    let data: Vec<u8> = (0..LEN).map(|i| (i / 7 % 251) as u8).collect();
+    write_file("f", &data);
+    let fd = open("f", libc::O_RDWR);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let base = libc::mmap(std::ptr::null_mut(), LEN, both, flags, -1, 0);
+    check!(base != libc::MAP_FAILED);
+    let half = base.cast::<u8>().add(LEN / 2);
+    ok!(libc::mprotect(half.cast(), LEN / 2, libc::PROT_NONE));
+
+    ok!(libc::lseek(fd, 5, libc::SEEK_SET));
+    let count = ok!(libc::read(fd, base, LEN)) as usize;
+    check!(count > 0 && count <= LEN / 2, "read {count}");
+    let got = std::slice::from_raw_parts(base.cast::<u8>(), count);
+    check!(got == &data[5..5 + count]);
+    eq!(libc::lseek(fd, 0, libc::SEEK_CUR), 5 + count as i64);
+    err!(libc::EFAULT, libc::read(fd, half.cast(), LEN / 2));
+    eq!(libc::lseek(fd, 0, libc::SEEK_CUR), 5 + count as i64);
+
+    // Over the end of the file the rest is not touched.
+    ok!(libc::lseek(fd, (LEN - 70_000) as i64, libc::SEEK_SET));
+    eq!(ok!(libc::read(fd, base, LEN)), 70_000);
+    eq!(libc::lseek(fd, 0, libc::SEEK_CUR), LEN as i64);
+
+    ok!(libc::lseek(fd, 0, libc::SEEK_SET));
+    std::slice::from_raw_parts_mut(base.cast::<u8>(), LEN / 2).fill(b'w');
+    let count = ok!(libc::write(fd, base, LEN)) as usize;
+    check!(count > 0 && count <= LEN / 2, "wrote {count}");
+    eq!(libc::lseek(fd, 0, libc::SEEK_CUR), count as i64);
+    let now = read_file("f");
+    eq!(now.len(), LEN);
+    check!(now[..count].iter().all(|&byte| byte == b'w'));
+    check!(now[LEN / 2..] == data[LEN / 2..]);
+    err!(libc::EFAULT, libc::pwrite(fd, half.cast(), LEN / 2, 0));
 }
 
 unsafe fn sparse_file() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use sentry_platform::{AtomicOp, GuestThread};
+use sentry_platform::{AtomicOp, GuestThread, Transferred, Way, Window};
 use smallvec::SmallVec;
 use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_NOFILE, Regs};
@@ -91,6 +91,18 @@ impl Ctx<'_> {
             Ok(()) => src.len(),
             Err(fault) => fault.copied.min(src.len()),
         }
+    }
+
+    /// Moves bytes between a file and guest memory without a buffer in
+    /// between; see [`GuestThread::poll_transfer`].
+    pub async fn transfer(
+        &mut self,
+        way: Way,
+        addr: u64,
+        len: usize,
+        mut side: impl FnMut(&Window<'_>) -> Result<usize, Errno> + Send,
+    ) -> Transferred {
+        poll_fn(|cx| self.thread.poll_transfer(cx, way, addr, len, &mut side)).await
     }
 
     /// Reads one value.

@@ -16,6 +16,7 @@
 //! | [`ptrace`] | the platform on PTRACE_SYSEMU |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
 //! | [`residency`] | how much memory a stub has had |
+//! | [`window`] | memory that transfers between files and guests pass through |
 //! | [`xstate`] | the layout of vector state |
 
 pub mod executor;
@@ -27,6 +28,7 @@ pub mod ptrace;
 pub mod residency;
 pub mod systrap;
 pub mod traits;
+pub mod window;
 pub mod xstate;
 
 pub use traits::{
@@ -34,3 +36,4 @@ pub use traits::{
     MemImage, MemOp, Nursery, Platform, ProgramCalls, Protection, Sharing, ThreadHandle, Trap,
     VdsoImage,
 };
+pub use window::{Transferred, Way, Window};

@@ -20,6 +20,8 @@ use bitflags::bitflags;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
+use crate::{Transferred, Way, Window};
+
 use crate::residency::FinalPeak;
 
 /// A boxed future for operations that cost microseconds anyway.
@@ -352,6 +354,30 @@ pub trait GuestThread: Send + Sync {
 
     /// Runs guest code until the next trap.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap>;
+
+    /// Whether [`Self::poll_transfer`] works.
+    fn has_windows(&self) -> bool {
+        false
+    }
+
+    /// Moves up to `len` bytes between guest memory at `addr` and a file
+    /// without a buffer in between: `side` fills a window from the file, or
+    /// takes to the file what is in it, and answers how many bytes that were;
+    /// fewer than the window's end the transfer. Windows come in order, and
+    /// the next one is copied while `side` runs.
+    fn poll_transfer(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _way: Way,
+        _addr: u64,
+        _len: usize,
+        _side: &mut (dyn FnMut(&Window<'_>) -> Result<usize, Errno> + Send),
+    ) -> Poll<Transferred> {
+        Poll::Ready(Transferred {
+            error: Some(Errno::EOPNOTSUPP),
+            ..Transferred::default()
+        })
+    }
 
     /// Copies `dst.len()` bytes from guest memory.
     fn poll_copy_in(

@@ -45,6 +45,7 @@ mod stat;
 mod sync;
 mod time;
 mod timer;
+mod transfer;
 mod wait;
 mod xattr;
 

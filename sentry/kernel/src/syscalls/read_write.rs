@@ -10,6 +10,7 @@ use syscall_tables::abi::{
     SEEK_END, SEEK_HOLE, SEEK_SET, SigInfo, Signal,
 };
 
+use super::transfer;
 use crate::ctx::{Ctx, SysResult};
 use crate::signal::Origin;
 use crate::sync::Events;
@@ -219,7 +220,15 @@ impl GuestVectors {
         self.left
     }
 
-    fn advance(&mut self, count: usize) {
+    /// The only range, if it is one.
+    pub(super) fn single(&self) -> Option<(u64, usize)> {
+        match self.ranges.as_slice() {
+            [range] => Some(*range),
+            _ => None,
+        }
+    }
+
+    pub(super) fn advance(&mut self, count: usize) {
         self.left -= count;
         if let Some((addr, len)) = self.ranges.last_mut() {
             *addr = addr.wrapping_add(count as u64);
@@ -315,7 +324,16 @@ pub(super) async fn read_file(
         }
     }
     check_end(file, at, memory.left())?;
-    let mut done: usize = 0;
+    let all = memory.left();
+    if flags.is_empty()
+        && let Some(done) = transfer::read(ctx, file, memory, at).await?
+    {
+        if done != 0 {
+            kernel.vfs.watches.happened(&file.path, Mask::ACCESS);
+        }
+        return Ok(done as u64);
+    }
+    let mut done = all - memory.left();
     let from_memory = file.ops.is_guest_memory();
     let mut buffer = kernel.vfs.buffers.take(memory.left());
     loop {
@@ -398,7 +416,16 @@ pub(super) async fn write_file(
     if regular {
         drop_privileges(&ctx.task.creds(), file)?;
     }
-    let mut done: usize = 0;
+    if flags.is_empty()
+        && !append
+        && let Some(done) = transfer::write(ctx, file, memory, at).await?
+    {
+        if done != 0 {
+            kernel.vfs.watches.happened(&file.path, Mask::MODIFY);
+        }
+        return Ok(done as u64);
+    }
+    let mut done = total - memory.left();
     let to_memory = file.ops.is_guest_memory();
     // A message goes to a socket whole.
     let mut message = Vec::new();
@@ -541,6 +568,13 @@ pub(super) fn drop_privileges(creds: &Creds, file: &File) -> Result<(), Errno> {
         return Ok(());
     }
     let inode = file.path.inode_ref()?;
+    // Bits that somebody has set on the host since are taken away by the host:
+    // the sentry has no CAP_FSETID there.
+    if let Some(perm) = inode.known_perm()
+        && perm & (perm::S_ISUID | perm::S_ISGID) == 0
+    {
+        return Ok(());
+    }
     let attr = inode.attr()?;
     if let Some(perm) = stripped(&attr, creds) {
         inode.set_attr(&SetAttr {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bitflags::bitflags;
 use parking_lot::Mutex;
 use sentry_platform::BoxFuture;
+use sentry_platform::Window;
 use syscall_tables::Errno;
 
 use super::async_io::AsyncIo;
@@ -86,6 +87,32 @@ pub trait FileOps: Any + Send + Sync {
         _append: bool,
     ) -> Result<(usize, u64), Errno> {
         Err(Errno::ESPIPE)
+    }
+
+    /// Whether [`FileOps::read_window`] and [`FileOps::write_window`] work.
+    fn has_windows(&self) -> bool {
+        false
+    }
+
+    /// As [`FileOps::read_at`], into memory shared with the guest.
+    fn read_window(
+        &self,
+        _file: &File,
+        _window: &Window<'_>,
+        _offset: u64,
+    ) -> Result<usize, Errno> {
+        Err(Errno::EAGAIN)
+    }
+
+    /// As [`FileOps::write_at`] without appending, from memory shared with the
+    /// guest.
+    fn write_window(
+        &self,
+        _file: &File,
+        _window: &Window<'_>,
+        _offset: u64,
+    ) -> Result<usize, Errno> {
+        Err(Errno::EAGAIN)
     }
 
     /// `read(2)`: the default reads at the file position and advances it.

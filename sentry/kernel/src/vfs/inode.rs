@@ -106,6 +106,11 @@ pub trait Inode: Any + Send + Sync {
         Ok(self.attr()?.owner())
     }
 
+    /// Permission bits as last known, where asking for them costs something.
+    fn known_perm(&self) -> Option<u32> {
+        None
+    }
+
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno>;
 
     /// The child called `name`, or `ENOENT`.

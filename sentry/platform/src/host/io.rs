@@ -19,7 +19,7 @@ pub enum Wait {
 }
 
 impl Wait {
-    const fn flags(self) -> libc::c_int {
+    pub(crate) const fn flags(self) -> libc::c_int {
         match self {
             Self::Allowed => 0,
             Self::Never => libc::RWF_NOWAIT,
@@ -35,7 +35,7 @@ fn result(value: isize) -> Result<usize, Errno> {
 }
 
 /// Repeats `call` while a signal interrupts it before it has done anything.
-fn retry(mut call: impl FnMut() -> isize) -> Result<usize, Errno> {
+pub(crate) fn retry(mut call: impl FnMut() -> isize) -> Result<usize, Errno> {
     loop {
         match result(call()) {
             Err(Errno::EINTR) => {}
@@ -44,7 +44,7 @@ fn retry(mut call: impl FnMut() -> isize) -> Result<usize, Errno> {
     }
 }
 
-fn offset(at: u64) -> Result<i64, Errno> {
+pub(crate) fn offset(at: u64) -> Result<i64, Errno> {
     i64::try_from(at).map_err(|_| Errno::EINVAL)
 }
 

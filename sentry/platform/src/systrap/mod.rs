@@ -46,6 +46,7 @@ mod space;
 mod stub;
 mod sys;
 mod thread;
+mod transfer;
 mod vdso;
 mod watchdog;
 mod xstate;
@@ -68,6 +69,7 @@ use zygote::Zygote;
 
 pub use filter::MemoryCalls;
 pub use patch::Patching;
+pub(crate) use shared::move_bytes;
 
 /// Host system calls that the sentry's half makes after start-up, beside
 /// those of the executor (futex, epoll) and the allocator. The source for the

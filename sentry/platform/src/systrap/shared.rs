@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use syscall_tables::Errno;
 
+use crate::Window;
+
 /// The last error of a host call.
 pub(super) fn last_errno() -> Errno {
     Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
@@ -163,22 +165,35 @@ impl SharedMap {
     /// Copies bytes out of the mapping.
     pub(super) fn read(&self, offset: u64, dst: &mut [u8]) {
         let src = self.at(offset, dst.len());
-        move_bytes(src, dst.as_mut_ptr(), dst.len());
+        // SAFETY: `at` has checked the bounds; the other side is a slice.
+        unsafe { move_bytes(src, dst.as_mut_ptr(), dst.len()) };
     }
 
     /// Copies bytes into the mapping.
     pub(super) fn write(&self, offset: u64, src: &[u8]) {
         let dst = self.at(offset, src.len());
-        move_bytes(src.as_ptr(), dst, src.len());
+        // SAFETY: as in `read`.
+        unsafe { move_bytes(src.as_ptr(), dst, src.len()) };
+    }
+
+    /// A part of the mapping for transfers.
+    pub(super) fn window(&self, offset: u64, len: usize) -> Window<'_> {
+        let base = self.at(offset, len);
+        // SAFETY: `at` has checked the bounds, the mapping lives as long as
+        // `self`, and of its bytes nobody makes references.
+        unsafe { Window::new(base, len) }
     }
 }
 
-/// Moves `len` bytes from `src` to `dst`. Private helper: both callers have
-/// checked that the ranges are mapped and that the private one is theirs.
-fn move_bytes(src: *const u8, dst: *mut u8, len: usize) {
-    // SAFETY: both ranges are valid for `len` bytes (bounds checked by `at`,
-    // slice borrowed by the caller) and can't overlap: one is a Rust slice,
-    // the other a mapping of which no slice is ever made. The compiler sees
+/// Moves `len` bytes from `src` to `dst`.
+///
+/// # Safety
+///
+/// Both ranges are mapped, one of them is a borrowed slice, and the other one
+/// is shared memory of which no slice is ever made.
+pub(crate) unsafe fn move_bytes(src: *const u8, dst: *mut u8, len: usize) {
+    // SAFETY: both ranges are valid for `len` bytes by the caller's promise
+    // and can't overlap: one is a slice, the other is none. The compiler sees
     // an opaque access, so racing writers can't invalidate its assumptions.
     unsafe {
         std::arch::asm!(

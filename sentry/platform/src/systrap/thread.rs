@@ -17,9 +17,10 @@ use super::layout as l;
 use super::memop::{self, Plan};
 use super::patch::{Located, Patching};
 use super::space::{Onto, SystrapSpace};
+use super::transfer::Transfer;
 use crate::{
     AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemImage,
-    MemOp, ThreadHandle, Trap,
+    MemOp, ThreadHandle, Transferred, Trap, Way, Window,
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -44,6 +45,8 @@ enum Phase {
         done: usize,
         chunk: usize,
     },
+    /// A transfer between a file and guest memory.
+    Transferring(Transfer),
     /// [`l::OP_SAVE`].
     Saving,
     /// Any other command.
@@ -816,6 +819,30 @@ impl GuestThread for SystrapThread {
                 return Poll::Ready(trap);
             }
         }
+    }
+
+    fn has_windows(&self) -> bool {
+        true
+    }
+
+    fn poll_transfer(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: Way,
+        addr: u64,
+        len: usize,
+        side: &mut (dyn FnMut(&Window<'_>) -> Result<usize, Errno> + Send),
+    ) -> Poll<Transferred> {
+        let mut transfer = match self.phase {
+            Phase::Transferring(transfer) => transfer,
+            _ => Transfer::default(),
+        };
+        let polled = transfer.poll(&mut self.turn, cx, way, addr, len, side);
+        self.phase = match polled {
+            Poll::Ready(_) => Phase::Idle,
+            Poll::Pending => Phase::Transferring(transfer),
+        };
+        polled
     }
 
     fn poll_copy_in(

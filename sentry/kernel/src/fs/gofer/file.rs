@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use sentry_platform::Window;
 use sentry_platform::executor::blocking;
 use sentry_platform::host::{self, io::Wait};
 use syscall_tables::Errno;
@@ -104,10 +105,55 @@ impl FileOps for GoferFile {
             self.written(file, count, end)?;
             return Ok((count, end));
         }
-        let count = blocking(|| host::file::pwrite(&self.fd, buf, offset))?;
+        let whole = offset.saturating_add(buf.len() as u64);
+        // Room that a file has is overwritten in the page cache.
+        let count = if whole <= self.inode.known_size() {
+            host::file::pwrite(&self.fd, buf, offset)?
+        } else {
+            blocking(|| host::file::pwrite(&self.fd, buf, offset))?
+        };
         let end = offset.saturating_add(count as u64);
         self.written(file, count, end)?;
         Ok((count, end))
+    }
+
+    fn has_windows(&self) -> bool {
+        true
+    }
+
+    fn read_window(&self, _file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        self.inode.note_read();
+        let mut done = 0;
+        if self.knows_cached.load(Ordering::Relaxed) {
+            match window.pread(&self.fd, offset, Wait::Never) {
+                Ok(count) => done = count,
+                Err(Errno::EAGAIN) => {}
+                Err(Errno::EOPNOTSUPP) => self.knows_cached.store(false, Ordering::Relaxed),
+                Err(errno) => return Err(errno),
+            }
+        }
+        let end = offset.saturating_add(done as u64);
+        if done == window.len() || (done > 0 && end >= self.inode.known_size()) {
+            return Ok(done);
+        }
+        let rest = window.behind(done);
+        match blocking(|| rest.pread(&self.fd, end, Wait::Allowed)) {
+            Ok(more) => Ok(done + more),
+            Err(_) if done > 0 => Ok(done),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn write_window(&self, file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        let end = offset.saturating_add(window.len() as u64);
+        // Room that a file has is overwritten in the page cache.
+        let count = if end <= self.inode.known_size() {
+            window.pwrite(&self.fd, offset)?
+        } else {
+            blocking(|| window.pwrite(&self.fd, offset))?
+        };
+        self.written(file, count, offset.saturating_add(count as u64))?;
+        Ok(count)
     }
 
     fn is_seekable(&self) -> bool {

@@ -516,6 +516,10 @@ impl Inode for GoferInode {
         })
     }
 
+    fn known_perm(&self) -> Option<u32> {
+        Some(self.attr.read().attr.mode & 0o7777)
+    }
+
     fn set_attr(&self, changes: &SetAttr) -> Result<(), Errno> {
         let set = convert::from_vfs(changes);
         let attr = self.shared.connection.setattr(self.node()?, set)?;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
+use sentry_platform::Window;
 use syscall_tables::Errno;
 
 use super::dir::Directory;
-use super::regular::Regular;
+use super::regular::{Bytes, Regular};
 use super::{PAGE, Shared, TmpFsOptions};
 use crate::task::{Creds, Gid, Uid};
 use crate::vfs::perm::S_ISGID;
@@ -431,11 +432,32 @@ impl FileOps for TmpInode {
         append: bool,
     ) -> Result<(usize, u64), Errno> {
         let regular = self.regular()?;
-        let written = regular.write_at(&self.shared, buf, offset, append)?;
+        let written = regular.write_at(&self.shared, Bytes::Slice(buf), offset, append)?;
         if written.0 != 0 {
             self.touch();
         }
         Ok(written)
+    }
+
+    fn has_windows(&self) -> bool {
+        matches!(self.body, Body::Regular(_))
+    }
+
+    fn read_window(&self, file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        let count = self.regular()?.read_window(window, offset)?;
+        if count != 0 {
+            self.note_access(file);
+        }
+        Ok(count)
+    }
+
+    fn write_window(&self, _file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        let regular = self.regular()?;
+        let written = regular.write_at(&self.shared, Bytes::Window(window), offset, false)?;
+        if written.0 != 0 {
+            self.touch();
+        }
+        Ok(written.0)
     }
 
     fn is_seekable(&self) -> bool {

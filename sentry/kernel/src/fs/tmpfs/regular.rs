@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
-use sentry_platform::host;
+use sentry_platform::Window;
+use sentry_platform::host::{self, io::Wait};
 use syscall_tables::Errno;
 use syscall_tables::abi::{FallocFlags, Seals};
 
@@ -23,6 +24,44 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 enum Data {
     Inline(Vec<u8>),
     Memfd { fd: Arc<OwnedFd>, len: u64 },
+}
+
+/// Where the bytes of a write are.
+#[derive(Clone, Copy)]
+pub(super) enum Bytes<'a> {
+    Slice(&'a [u8]),
+    Window(&'a Window<'a>),
+}
+
+impl Bytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Slice(bytes) => bytes.len(),
+            Self::Window(window) => window.len(),
+        }
+    }
+
+    /// Copies the first `dst.len()` bytes.
+    fn copy_to(&self, dst: &mut [u8]) {
+        match self {
+            Self::Slice(bytes) => {
+                if let Some(bytes) = bytes.get(..dst.len()) {
+                    dst.copy_from_slice(bytes);
+                }
+            }
+            Self::Window(window) => {
+                window.take(dst);
+            }
+        }
+    }
+
+    /// Writes the first `len` bytes to a memfd.
+    fn pwrite(&self, fd: &OwnedFd, len: usize, at: u64) -> Result<usize, Errno> {
+        match self {
+            Self::Slice(bytes) => host::file::pwrite(fd, bytes.get(..len).unwrap_or(bytes), at),
+            Self::Window(window) => window.until(len).pwrite(fd, at),
+        }
+    }
 }
 
 struct Content {
@@ -188,14 +227,27 @@ impl Regular {
         }
     }
 
+    /// As [`Self::read_at`], into memory shared with the guest.
+    pub fn read_window(&self, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        let content = self.content.read();
+        match &content.data {
+            Data::Inline(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                Ok(window.put(bytes.get(from..).unwrap_or_default()))
+            }
+            Data::Memfd { len, .. } if offset >= *len => Ok(0),
+            Data::Memfd { fd, .. } => window.pread(fd, offset, Wait::Allowed),
+        }
+    }
+
     pub fn write_at(
         &self,
         shared: &Shared,
-        buf: &[u8],
+        bytes: Bytes<'_>,
         offset: u64,
         append: bool,
     ) -> Result<(usize, u64), Errno> {
-        if buf.is_empty() {
+        if bytes.len() == 0 {
             return Ok((0, offset));
         }
         let mut content = self.content.write();
@@ -207,7 +259,7 @@ impl Regular {
         if offset >= SIZE_MAX {
             return Err(Errno::EFBIG);
         }
-        let mut wanted = (buf.len() as u64).min(SIZE_MAX - offset);
+        let mut wanted = (bytes.len() as u64).min(SIZE_MAX - offset);
         if self.is_sealed(Seals::F_SEAL_GROW) {
             // A write that would grow the file ends at its end.
             wanted = wanted.min(len.saturating_sub(offset));
@@ -219,31 +271,27 @@ impl Regular {
         if wanted == 0 {
             return Err(Errno::ENOSPC);
         }
-        let buf = usize::try_from(wanted)
-            .ok()
-            .and_then(|wanted| buf.get(..wanted))
-            .unwrap_or(buf);
-        let end = offset + buf.len() as u64;
+        let count = usize::try_from(wanted)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let end = offset + count as u64;
         if end <= INLINE_MAX
-            && let Data::Inline(bytes) = &mut content.data
+            && let Data::Inline(inline) = &mut content.data
         {
             let (from, to) = (offset as usize, end as usize);
-            if bytes.len() < from {
-                bytes.resize(from, 0);
+            if inline.len() < to {
+                inline.resize(to, 0);
             }
-            let overlap = bytes.len().min(to) - from;
-            let (over, behind) = buf.split_at_checked(overlap).unwrap_or((buf, &[]));
-            if let Some(place) = bytes.get_mut(from..from + overlap) {
-                place.copy_from_slice(over);
+            if let Some(place) = inline.get_mut(from..to) {
+                bytes.copy_to(place);
             }
-            bytes.extend_from_slice(behind);
             let pages = content.len().div_ceil(PAGE);
             content.recount(shared, pages);
-            return Ok((buf.len(), end));
+            return Ok((count, end));
         }
         let dense = content.is_dense() && offset <= len;
         let fd = content.memfd(self.seals())?;
-        let count = host::file::pwrite(&fd, buf, offset)?;
+        let count = bytes.pwrite(&fd, count, offset)?;
         let end = offset + count as u64;
         if let Data::Memfd { len, .. } = &mut content.data {
             *len = end.max(*len);
