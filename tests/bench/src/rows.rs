@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
     scaling(
         "processes-4",
         Goal::None,
-        "pread of 4 KiB in four processes at once",
+        "1,000 preads of 4 KiB in each of four processes",
     ),
     scaling(
         "yield-barrier-4",
