@@ -24,6 +24,7 @@ cases![
     segment_base_games,
     interrupted_and_restarted,
     flags_of_all_kinds,
+    yields_are_seen_by_who_watches,
 ];
 
 std::arch::global_asm!(
@@ -782,4 +783,92 @@ unsafe fn flags_of_all_kinds() {
             eq!(after & 0xcd5, flags);
         }
     }
+}
+
+unsafe fn yields_are_seen_by_who_watches() {
+    let page = Page::warm();
+    for _ in 0..1000 {
+        eq!(page.any(libc::SYS_sched_yield), 0);
+    }
+    // A tracer.
+    let pid = fork(|| {
+        for _ in 0..100 {
+            eq!(page.any(libc::SYS_sched_yield), 0);
+        }
+        ok!(sys!(libc::SYS_ptrace, libc::PTRACE_TRACEME, 0, 0, 0));
+        libc::raise(libc::SIGSTOP);
+        for _ in 0..10 {
+            eq!(page.any(libc::SYS_sched_yield), 0);
+        }
+    });
+    let (mut status, mut seen) = (0, 0);
+    ok!(libc::waitpid(pid, &mut status, 0));
+    while libc::WIFSTOPPED(status) {
+        let mut regs: libc::user_regs_struct = std::mem::zeroed();
+        ok!(libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &mut regs));
+        if regs.orig_rax == libc::SYS_sched_yield as u64 {
+            seen += 1;
+        }
+        ok!(libc::ptrace(libc::PTRACE_SYSCALL, pid, 0, 0));
+        ok!(libc::waitpid(pid, &mut status, 0));
+    }
+    eq!(status, 0);
+    // At its beginning and its end.
+    eq!(seen, 20);
+    // A filter.
+    in_child(|| {
+        for _ in 0..100 {
+            eq!(page.any(libc::SYS_sched_yield), 0);
+        }
+        let program = [
+            libc::sock_filter {
+                code: 0x20,
+                jt: 0,
+                jf: 0,
+                k: 0,
+            },
+            libc::sock_filter {
+                code: 0x15,
+                jt: 0,
+                jf: 1,
+                k: libc::SYS_sched_yield as u32,
+            },
+            libc::sock_filter {
+                code: 0x06,
+                jt: 0,
+                jf: 0,
+                k: 0x0005_0000 | libc::EDOM as u32,
+            },
+            libc::sock_filter {
+                code: 0x06,
+                jt: 0,
+                jf: 0,
+                k: 0x7fff_0000,
+            },
+        ];
+        let header = libc::sock_fprog {
+            len: 4,
+            filter: program.as_ptr().cast_mut(),
+        };
+        ok!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        ok!(libc::prctl(
+            libc::PR_SET_SECCOMP,
+            2,
+            &header as *const _,
+            0,
+            0
+        ));
+        for _ in 0..20 {
+            eq!(page.any(libc::SYS_sched_yield), -i64::from(libc::EDOM));
+        }
+    });
+    // A signal ends a loop of them.
+    let pid = fork(|| {
+        loop {
+            page.any(libc::SYS_sched_yield);
+        }
+    });
+    sleep_ms(20);
+    libc::kill(pid, libc::SIGTERM);
+    eq!(libc::WTERMSIG(util::wait(pid)), libc::SIGTERM);
 }

@@ -347,6 +347,10 @@ pub trait GuestThread: Send + Sync {
         }
     }
 
+    /// Whether the platform may answer calls itself that have no effect a guest
+    /// could tell; not at first. For tasks whose calls nobody watches.
+    fn allow_local_calls(&mut self, _allowed: bool) {}
+
     /// Stores the result of that call: `rax` of [`Self::regs_mut`].
     fn set_result(&mut self, value: u64) {
         self.regs_mut().rax = value;

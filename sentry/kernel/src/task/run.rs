@@ -63,7 +63,10 @@ pub(super) async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
             }
             continue;
         }
-        let step = ctx.task.trace_flags().contains(TraceFlags::STEP) && begin_step(ctx);
+        let traced = ctx.task.trace_flags();
+        let watched = !traced.is_empty() || ctx.task.seccomp.is_active() || ctx.kernel.strace;
+        ctx.thread.allow_local_calls(!watched);
+        let step = traced.contains(TraceFlags::STEP) && begin_step(ctx);
         let trap = poll_fn(|cx| ctx.thread.poll_run(cx)).await;
         ctx.task.leave_guest();
         if step {

@@ -18,6 +18,9 @@
 //! (`stub_call`). In the second case nothing but general registers is saved:
 //! vector state stays where it is until the sentry asks for it.
 //!
+//! `sched_yield` that comes so is answered here, unless the sentry wants to see
+//! all calls.
+//!
 //! Signals that arrive in here:
 //! - a fault at the start of `stub_call` (`%gs` is not ours) is an ordinary trap;
 //! - a fault between `stub_fixup_start` and `_end` is answered to the sentry;
@@ -37,6 +40,8 @@ use crate::layout as l;
 const UC_REGS: u64 = 40;
 const UC_RIP: u64 = UC_REGS + l::REG_RIP * 8;
 const UC_XSAVE: u64 = UC_REGS + 23 * 8;
+
+const SCHED_YIELD: u64 = 24;
 
 /// AC, NT, DF and TF: flags under which the code here can't run.
 const FLAGS_UNUSUAL: u64 = 0x4_4500;
@@ -95,12 +100,26 @@ global_asm!(
     "push 0x202",
     "popfq",
     "2:",
+    "cmp qword ptr [rbx + {c_args}], {sched_yield}",
+    "je stub_yield",
+    "stub_call_sentry:",
     "xor eax, eax", // vector state is in its registers
     "mov [rbx + {c_xsave}], rax",
     "mov r12d, [rbx + {c_state}]",
     "and r12d, {state_generation}",
     "or r12d, {op_call}",
     "jmp stub_publish",
+    // `sched_yield`: the host's, since it is for the sake of other threads.
+    "stub_yield:",
+    "cmp dword ptr [rbx + {c_local_calls}], 0",
+    "je stub_call_sentry",
+    "mov r12d, [rbx + {c_state}]",
+    "and r12d, {state_generation}",
+    "or r12d, {op_wait}",
+    "mov eax, {sched_yield}",
+    "syscall",
+    "mov [rbx + {c_regs} + {rax} * 8], rax",
+    "jmp stub_return_start",
     // First instructions of a new thread; the stack pointer is the top of its
     // signal stack.
     ".global stub_app",
@@ -577,6 +596,8 @@ global_asm!(
     c_result = const l::C_RESULT,
     c_status = const l::C_STATUS,
     c_interrupt = const l::C_INTERRUPT,
+    c_local_calls = const l::C_LOCAL_CALLS,
+    sched_yield = const SCHED_YIELD,
     c_args = const l::C_ARGS,
     c_regs = const l::C_REGS,
     c_regs_words = const l::C_REGS_WORDS,

@@ -131,6 +131,8 @@ pub const C_ARCH: u64 = 0x48;
 pub const C_ADDR: u64 = 0x50;
 /// Not 0: do not run guest code (u32).
 pub const C_INTERRUPT: u64 = 0x80;
+/// Not 0: the stub may answer calls itself that change nothing (u32).
+pub const C_LOCAL_CALLS: u64 = 0x84;
 /// How long the thread spins next time, in TSC ticks (u64). Its own.
 pub const C_SPIN: u64 = 0xc0;
 /// General registers in the order of `struct sigcontext`, then its pointer to

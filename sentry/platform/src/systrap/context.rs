@@ -26,6 +26,8 @@ const COMMAND_SPINS: u32 = 300;
 /// How often it looks for the next trap of guest code before it lets the worker
 /// look after others: some microseconds.
 const TRAP_SPINS: u32 = 100;
+/// How long a round takes, in TSC ticks. No more than a share depends on it.
+const ROUND_TICKS: u64 = 64;
 
 /// An app thread that waits for orders and that no guest thread uses.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +102,21 @@ impl ThreadCore {
     /// Called by the owner before it gives the order to run. The order itself
     /// is the barrier between this and [`Self::stop_if_wanted`].
     pub(super) fn set_running(&self) {
-        self.started.store(ticks(), Ordering::Relaxed);
         self.running.store(true, Ordering::Relaxed);
+    }
+
+    /// The time stamp counter takes long to read (30 ns where this was
+    /// measured), so it is read only of threads that run for longer than the
+    /// sentry looks at them. To others their rounds are counted.
+    fn set_started(&self) {
+        if self.started.load(Ordering::Relaxed) == 0 {
+            self.started.store(ticks(), Ordering::Relaxed);
+        }
+    }
+
+    fn add_run(&self, ticks: u64) {
+        let total = self.ran.load(Ordering::Relaxed).wrapping_add(ticks);
+        self.ran.store(total, Ordering::Relaxed);
     }
 
     /// Called by the owner after the order: whoever raised the flag before it
@@ -115,10 +130,10 @@ impl ThreadCore {
     /// Called by the owner when the thread has trapped.
     pub(super) fn set_stopped(&self) {
         let start = self.started.load(Ordering::Relaxed);
-        let ran = ticks().saturating_sub(start);
-        self.started.store(0, Ordering::Relaxed);
-        let total = self.ran.load(Ordering::Relaxed).wrapping_add(ran);
-        self.ran.store(total, Ordering::Relaxed);
+        if start != 0 {
+            self.started.store(0, Ordering::Relaxed);
+            self.add_run(ticks().saturating_sub(start));
+        }
         self.running.store(false, Ordering::Relaxed);
         let word = self.stub.contexts().u32(self.base + l::C_INTERRUPT);
         if word.load(Ordering::Relaxed) != 0 {
@@ -256,7 +271,7 @@ impl Turn {
 
     /// Waits until the stub has answered the latest order.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Dead>> {
-        let answer = self.poll_state(cx, COMMAND_SPINS);
+        let answer = self.poll_state(cx, COMMAND_SPINS).map_ok(drop);
         let late = answer.is_pending();
         if late || self.core.late.load(Ordering::Relaxed) {
             self.core.late.store(late, Ordering::SeqCst);
@@ -277,15 +292,23 @@ impl Turn {
 
     /// As [`Self::poll_answer`] for guest code, which takes its time.
     pub(super) fn poll_trap(&mut self, cx: &mut Context<'_>) -> Poll<Result<Entry, Dead>> {
-        ready!(self.poll_state(cx, TRAP_SPINS))?;
-        Poll::Ready(Ok(self.entry))
+        let rounds = self.poll_state(cx, TRAP_SPINS);
+        match &rounds {
+            Poll::Pending => self.core.set_started(),
+            Poll::Ready(Ok(rounds)) if self.core.started.load(Ordering::Relaxed) == 0 => {
+                self.core.add_run(u64::from(*rounds) * ROUND_TICKS);
+            }
+            Poll::Ready(_) => {}
+        }
+        rounds.map_ok(|_| self.entry)
     }
 
-    fn poll_state(&mut self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<(), Dead>> {
+    /// Ready with how many rounds it has spun.
+    fn poll_state(&mut self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<u32, Dead>> {
         if !self.pending {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(0));
         }
-        let state = ready!(self.core.cell.poll(cx, spins))?;
+        let (state, rounds) = ready!(self.core.cell.poll_counted(cx, spins))?;
         self.pending = false;
         let answers = self.core.answers().wrapping_add(1);
         self.core.answers.store(answers, Ordering::Relaxed);
@@ -297,7 +320,7 @@ impl Turn {
         } else {
             Entry::Signal
         };
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(rounds))
     }
 
     /// The stub does not keep to the protocol.

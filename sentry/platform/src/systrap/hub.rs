@@ -109,12 +109,22 @@ impl Cell {
 
     /// The word once it has changed. Spins for `spins` rounds before it waits.
     pub(super) fn poll(&self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<u32, Dead>> {
-        let pending = self.pending.load(Ordering::SeqCst);
-        for _ in 0..=spins {
-            let value = self.load();
+        self.poll_counted(cx, spins).map_ok(|(value, _)| value)
+    }
+
+    /// As [`Self::poll`]; says as well for how many rounds it has spun.
+    pub(super) fn poll_counted(
+        &self,
+        cx: &mut Context<'_>,
+        spins: u32,
+    ) -> Poll<Result<(u32, u32), Dead>> {
+        let pending = self.pending.load(Ordering::Relaxed);
+        let word = self.bell.contexts.u32(self.offset);
+        for round in 0..=spins {
+            let value = word.load(Ordering::SeqCst);
             if value != pending {
                 self.disarm();
-                return Poll::Ready(Ok(value));
+                return Poll::Ready(Ok((value, round)));
             }
             std::hint::spin_loop();
         }
@@ -126,10 +136,10 @@ impl Cell {
             }
         }
         self.hub.armed.set(self.id);
-        let value = self.load();
+        let value = word.load(Ordering::SeqCst);
         if value != pending {
             self.disarm();
-            return Poll::Ready(Ok(value));
+            return Poll::Ready(Ok((value, spins)));
         }
         if self.bell.is_dead() {
             self.disarm();

@@ -101,6 +101,7 @@ pub(super) struct SystrapThread {
     unpublished: bool,
     live: Option<LiveCall>,
     recent: Recent,
+    local_calls: bool,
     /// As last heard.
     fs_base: u64,
     gs_base: u64,
@@ -145,15 +146,23 @@ impl SystrapThread {
             unpublished: true,
             live: None,
             recent: Recent::default(),
+            local_calls: false,
             fs_base: 0,
             gs_base: 0,
             phase: Phase::Idle,
             undefined: 0,
             patching: Mutex::default(),
         };
+        // The host thread may have been another's.
+        thread.put_local_calls(false);
         let initial = &thread.space.stub.machine.initial_vector;
         thread.put_vector_state(initial);
         Ok(thread)
+    }
+
+    fn put_local_calls(&self, allowed: bool) {
+        let word = self.turn.map().u32(self.turn.field(l::C_LOCAL_CALLS));
+        word.store(allowed.into(), Ordering::Relaxed);
     }
 
     /// Puts an area for `XRSTOR` into the context.
@@ -776,6 +785,13 @@ impl GuestThread for SystrapThread {
                     args: regs.syscall_args(),
                 }
             }
+        }
+    }
+
+    fn allow_local_calls(&mut self, allowed: bool) {
+        if self.local_calls != allowed {
+            self.local_calls = allowed;
+            self.put_local_calls(allowed);
         }
     }
 
