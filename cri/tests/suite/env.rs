@@ -606,6 +606,18 @@ impl Env {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // The parents of the pods' cgroups.
+        for base in std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            for name in ["cri-suite", &format!("cri-suite-{}", std::process::id())] {
+                for below in ["burstable/pod1", "burstable", ""] {
+                    let _ = std::fs::remove_dir(base.path().join(name).join(below));
+                }
+            }
+        }
         if std::env::var_os("CRI_SUITE_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
