@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::{Global, Network};
+use super::{Global, NO_STACK, Network};
 use crate::launch::{self, Foreground};
 use crate::network::NetworkPlan;
 use crate::plan::CgroupUse;
@@ -112,8 +112,10 @@ fn load(global: &Global, bundle: &Bundle) -> Result<crate::plan::ContainerPlan> 
         &oci::bundle_path(bundle.bundle.clone()),
         global.overlay()?,
     )?;
-    if global.network == Some(Network::None) {
-        plan.network = NetworkPlan::None;
+    match global.network {
+        Some(Network::None) => plan.network = NetworkPlan::None,
+        Some(Network::Sandbox) => bail!("{NO_STACK}"),
+        Some(Network::Host) | None => {}
     }
     if global.systemd_cgroup {
         plan.host.cgroups = CgroupUse::Systemd;

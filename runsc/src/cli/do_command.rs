@@ -4,10 +4,10 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::{Global, Network};
+use super::{Global, NO_STACK, Network};
 use crate::launch::{self, Foreground};
 use crate::network::NetworkPlan;
 use crate::oci;
@@ -104,6 +104,7 @@ impl Do {
             annotations: Default::default(),
             network: match global.network {
                 Some(Network::Host) => NetworkPlan::of_caller(),
+                Some(Network::Sandbox) => bail!("{NO_STACK}"),
                 Some(Network::None) | None => NetworkPlan::None,
             },
             pod: None,

@@ -3,10 +3,12 @@
 mod bundle;
 mod debug;
 mod do_command;
+mod doctor;
 mod events;
 mod exec;
 mod features;
 mod help;
+mod install;
 mod lifecycle;
 mod port_forward;
 mod ps;
@@ -93,10 +95,16 @@ pub enum PlatformName {
     Ptrace,
 }
 
+/// Why `--network=sandbox` is refused.
+pub const NO_STACK: &str = "--network=sandbox is not supported yet: the sandbox has no network \
+                            stack of its own; use --network=host or --network=none";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Network {
     None,
     Host,
+    /// Refused: the sandbox has no network stack of its own yet.
+    Sandbox,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -143,6 +151,12 @@ enum Command {
     Wait(lifecycle::Wait),
     /// Write a config.json to start from.
     Spec(bundle::Spec),
+    /// Name this runtime in an engine's configuration.
+    Install(install::Install),
+    /// Take it out of there.
+    Uninstall(install::Uninstall),
+    /// Say whether this host, or a bundle, can be run, and what to change.
+    Doctor(doctor::Doctor),
     /// Look inside a running sandbox.
     Debug(debug::Debug),
     /// Print help: for a command, on `syscalls` or on `platforms`.
@@ -187,6 +201,9 @@ pub fn main() -> ExitCode {
         Command::Features(command) => command.run(),
         Command::List(command) => command.run(&global),
         Command::Wait(command) => command.run(&global),
+        Command::Install(command) => command.run(),
+        Command::Uninstall(command) => command.run(),
+        Command::Doctor(command) => command.run(&global),
         Command::Spec(command) => command.run(),
         Command::Debug(command) => command.run(&global),
         Command::Help(command) => command.run(),
