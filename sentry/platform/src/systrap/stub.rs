@@ -278,6 +278,11 @@ impl Stub {
                 self.contexts().store(offset, 0);
             }
         }
+        // By these the new program's trampolines find the context.
+        name_slot(self.contexts(), FIRST_SLOT);
+        for offset in [first + l::C_SPIN, first + l::C_CONTINUE, l::R_NO_SPIN] {
+            self.contexts().store(offset, 0);
+        }
         for (start, end) in [
             (PAGE, l::R_TRANSFER),
             (l::R_TRANSFER + PAGE, first),
@@ -521,9 +526,15 @@ fn prepare_slot(contexts: &SharedMap, thread: ParkedThread) {
     contexts
         .u32(base + l::C_INTERRUPT)
         .store(0, Ordering::Relaxed);
-    contexts.store(base + l::C_COOKIE, l::COOKIE);
-    contexts.store(base + l::C_SELF, l::CONTEXTS + base);
+    name_slot(contexts, thread.slot);
     contexts
         .u32(base + l::C_STATE)
         .store(word(l::OP_START, thread.generation), Ordering::SeqCst);
+}
+
+/// Tells trampolines that this is a context.
+fn name_slot(contexts: &SharedMap, slot: u64) {
+    let base = slot * l::SLOT_LEN;
+    contexts.store(base + l::C_COOKIE, l::COOKIE);
+    contexts.store(base + l::C_SELF, l::CONTEXTS + base);
 }
