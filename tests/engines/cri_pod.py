@@ -93,7 +93,7 @@ second = create("second", "sh", "-c", "sleep 1; exit 7", memory_limit_in_bytes=2
 start(first)
 start(second)
 until("output", lambda: "stdout F pod-host\n" in log("first"))
-assert "stdout F 1\n" in log("first"), log("first")
+until("pid", lambda: "stdout F 1\n" in log("first"))
 done = sync(first, "sh", "-c", "echo out; echo err >&2; exit 3")
 assert (done.stdout, done.stderr, done.exit_code) == (b"out\n", b"err\n", 3), done
 until("an end", lambda: status(second).state == cri.CONTAINER_EXITED)

@@ -46,7 +46,10 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     let process = process(input, &security, &user)?;
     let mut oci_linux = Map::new();
     oci_linux.insert("namespaces".into(), namespaces(input, &security)?);
-    oci_linux.insert("cgroupsPath".into(), json!(cgroup_path(input)));
+    oci_linux.insert(
+        "cgroupsPath".into(),
+        json!(cgroup_path(input.node, input.pod, &input.container.id)),
+    );
     let mut limits = resources::oci(linux.resources.as_ref());
     let devices = security::devices(config, security.privileged)?;
     limits.insert("devices".into(), json!(devices.rules));
@@ -245,10 +248,12 @@ fn namespaces(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Re
         NamespaceMode::Container => list.push(json!({"type": "pid"})),
         NamespaceMode::Pod => {
             let path = pinned.join("pid");
-            if input.sandboxed || !path.exists() {
-                list.push(json!({"type": "pid"}));
-            } else {
+            if input.sandboxed {
+                // One that names none is in the sandbox's.
+            } else if path.exists() {
                 list.push(json!({"type": "pid", "path": path}));
+            } else {
+                list.push(json!({"type": "pid"}));
             }
         }
         NamespaceMode::Target => {
@@ -291,14 +296,15 @@ fn add_user_namespace(input: &Input<'_>, linux: &mut Map<String, Value>) {
     linux.insert("gidMappings".into(), json!(map(&options.gids)));
 }
 
-fn cgroup_path(input: &Input<'_>) -> String {
-    let parent = match input.pod.cgroup_parent() {
-        "" => &input.node.config.cgroup_parent,
+/// The cgroup of container (or sandbox) `id` of a pod.
+pub fn cgroup_path(node: &Node, pod: &PodRecord, id: &str) -> String {
+    let parent = match pod.cgroup_parent() {
+        "" => &node.config.cgroup_parent,
         parent => parent,
     };
-    match input.node.config.cgroup_driver {
+    match node.config.cgroup_driver {
         crate::config::CgroupDriver::Cgroupfs => {
-            format!("{}/{}", parent.trim_end_matches('/'), input.container.id)
+            format!("{}/{id}", parent.trim_end_matches('/'))
         }
         crate::config::CgroupDriver::Systemd => {
             let slice = parent.rsplit('/').next().unwrap_or_default();
@@ -307,7 +313,7 @@ fn cgroup_path(input: &Input<'_>) -> String {
             } else {
                 "system.slice"
             };
-            format!("{slice}:runsc-cri:{}", input.container.id)
+            format!("{slice}:runsc-cri:{id}")
         }
     }
 }
@@ -335,11 +341,6 @@ fn annotations(input: &Input<'_>) -> Value {
                 .map_or("", |i| i.image.as_str()),
         ),
     ] {
-        // A sandboxing runtime takes a container for one of a sandbox that is
-        // there; until pods of several containers are used each has its own.
-        if input.sandboxed && matches!(name, "container-type" | "sandbox-id") {
-            continue;
-        }
         all.insert(format!("io.kubernetes.cri.{name}"), json!(value));
     }
     for (key, value) in &input.pod.config.annotations {

@@ -3,6 +3,7 @@
 pub mod files;
 pub mod recover;
 pub mod run;
+pub mod sandbox;
 pub mod watch;
 
 use std::path::Path;
@@ -55,6 +56,7 @@ pub async fn release(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
     }
     let state = node.pod_state(&pod.id);
     if state.exists() {
+        sandbox::delete(node, pod).await?;
         end_supervisor(node, &pod.id, &state).await;
         unpin(&state)?;
         std::fs::remove_dir_all(&state)?;

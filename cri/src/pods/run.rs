@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::Status;
 
-use super::{files, watch};
+use super::{files, sandbox, watch};
 use crate::containers::lifecycle::pod_event;
 use crate::node::Node;
 use crate::proto::{ContainerEventType, NamespaceMode, PodSandboxConfig};
@@ -175,13 +175,12 @@ async fn start(node: &Arc<Node>, pod: &Arc<Pod>, spec: &PodSpec) -> Result<()> {
         // Known before it is done: a killed daemon's successor undoes it.
         pod.update(|record| record.network = Some(attachment.clone()))?;
         node.cni.add(&mut attachment).await?;
-        pod.update(|record| {
-            record.network = Some(attachment);
-            record.stage = PodStage::Ready;
-        })?;
-    } else {
-        pod.update(|record| record.stage = PodStage::Ready)?;
+        pod.update(|record| record.network = Some(attachment))?;
     }
+    if node.runtime(&record.handler)?.sandboxed {
+        sandbox::create(node, pod).await?;
+    }
+    pod.update(|record| record.stage = PodStage::Ready)?;
     watch::spawn(node, pod);
     Ok(())
 }

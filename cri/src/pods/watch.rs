@@ -35,13 +35,23 @@ async fn follow(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
             Event::Containers(states) => {
                 for state in states {
                     if let Some(exit) = state.exit {
-                        exited(node, &exit);
+                        told(node, pod, &exit)?;
                     }
                 }
             }
-            Event::Exited(exit) => exited(node, &exit),
+            Event::Exited(exit) => told(node, pod, &exit)?,
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// All containers end with the sandbox, and tell so themselves.
+fn told(node: &Arc<Node>, pod: &Arc<Pod>, exit: &Exit) -> Result<()> {
+    if exit.container == pod.id {
+        pod.update(|record| record.stage = PodStage::NotReady)?;
+    } else {
+        exited(node, exit);
     }
     Ok(())
 }
