@@ -279,7 +279,8 @@ impl Sentry {
             Some(ended) => ended,
             None => {
                 memory::trim();
-                executor::block_on(ended)
+                // The first wait is told by a waker that nobody looks at now.
+                executor::block_on(self.sandbox.wait(&self.container))
             }
         };
         let status = ended.map_or(1, |status| status.shell_code());
