@@ -156,7 +156,7 @@ pub fn wait(global: &Global, id: &str) -> Result<u8> {
 }
 
 /// Deletes containers whose id begins with `prefix`, whose sandbox has ended
-/// and whom no command is working on: what commands that were killed left.
+/// and whose command as well: what commands that were killed left.
 pub fn sweep(global: &Global, prefix: &str) {
     let store = global.store();
     for id in store.ids().unwrap_or_default() {
@@ -169,6 +169,7 @@ pub fn sweep(global: &Global, prefix: &str) {
         // What can't be read or removed now is for the next sweep.
         if let Ok(record) = entry.load()
             && record.status == Status::Stopped
+            && !process_is(record.creator_pid, record.creator_start_time)
         {
             let left = Created { entry, record };
             let _ = left.delete();

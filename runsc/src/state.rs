@@ -118,7 +118,7 @@ impl Store {
             }
             // A directory without a state file is what a command that was
             // killed left: it is taken over.
-            if let Some(entry) = lock(&dir, FlockArg::LockExclusive)? {
+            if let Some(entry) = lock(&dir, LockFile::Made, FlockArg::LockExclusive)? {
                 ensure!(
                     !entry.state_path().exists(),
                     "container with given ID already exists: {id}; choose another id or delete it"
@@ -134,7 +134,7 @@ impl Store {
         check_id(id)?;
         let dir = self.root.join(id);
         ensure!(dir.is_dir(), "container does not exist: {id}");
-        match lock(&dir, FlockArg::LockExclusive)? {
+        match lock(&dir, LockFile::Existing, FlockArg::LockExclusive)? {
             Some(entry) if entry.state_path().exists() => Ok(entry),
             _ => bail!("container does not exist: {id}"),
         }
@@ -144,12 +144,17 @@ impl Store {
     /// may be missing or damaged.
     pub fn open_remains(&self, id: &str) -> Option<Entry> {
         check_id(id).ok()?;
-        lock(&self.root.join(id), FlockArg::LockExclusive).ok()?
+        lock(&self.root.join(id), LockFile::Made, FlockArg::LockExclusive).ok()?
     }
 
     /// As [`Self::open`], unless a command is working on the container.
     pub fn try_open(&self, id: &str) -> Option<Entry> {
-        lock(&self.root.join(id), FlockArg::LockExclusiveNonblock).ok()?
+        lock(
+            &self.root.join(id),
+            LockFile::Existing,
+            FlockArg::LockExclusiveNonblock,
+        )
+        .ok()?
     }
 
     /// What is known about a container, also while a command works on it.
@@ -229,30 +234,50 @@ impl Entry {
         write().with_context(|| format!("{} can't be written", path.display()))
     }
 
-    /// Removes everything known about the container; the state file goes
-    /// last, so that a removal that was cut short can be repeated.
+    /// Removes everything known about the container. The state file goes after
+    /// all else, so that a removal that was cut short can be repeated, and the
+    /// lock behind it: without it nobody but a new owner makes a new lock.
     pub fn remove(self) -> Result<()> {
+        let last = [self.state_path(), lock_path(&self.dir)];
         let remove = || -> std::io::Result<()> {
             for entry in fs::read_dir(&self.dir)?.flatten() {
-                if entry.path() != self.state_path() {
+                if !last.contains(&entry.path()) {
                     fs::remove_file(entry.path())?;
                 }
             }
-            match fs::remove_file(self.state_path()) {
-                Err(err) if err.kind() != ErrorKind::NotFound => Err(err),
-                _ => fs::remove_dir(&self.dir),
+            for path in &last {
+                match fs::remove_file(path) {
+                    Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+                    _ => {}
+                }
+            }
+            match fs::remove_dir(&self.dir) {
+                // A new container of this id has taken it over.
+                Err(err) if err.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+                removed => removed,
             }
         };
         remove().with_context(|| format!("{} can't be removed", self.dir.display()))
     }
 }
 
+fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("lock")
+}
+
+/// Whether a lock file is made where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LockFile {
+    Existing,
+    Made,
+}
+
 /// Locks a container's directory; `None` if it has been removed meanwhile or
 /// somebody else has the lock and `how` does not wait.
-fn lock(dir: &Path, how: FlockArg) -> Result<Option<Entry>> {
-    let path = dir.join("lock");
+fn lock(dir: &Path, file: LockFile, how: FlockArg) -> Result<Option<Entry>> {
+    let path = lock_path(dir);
     let file = File::options()
-        .create(true)
+        .create(file == LockFile::Made)
         .truncate(false)
         .write(true)
         .mode(0o600)

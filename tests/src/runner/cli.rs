@@ -15,6 +15,7 @@ pub type Test = fn(&Ctx<'_>) -> Result<(), String>;
 
 pub const TESTS: &[(&str, Test)] = &[
     ("do_exit_codes", do_exit_codes),
+    ("do_short_programs_at_once", do_short_programs_at_once),
     ("do_missing_program", do_missing_program),
     ("do_stdin_and_pipes", do_stdin_and_pipes),
     ("do_leaves_host_alone", do_leaves_host_alone),
@@ -62,6 +63,29 @@ fn do_exit_codes(ctx: &Ctx<'_>) -> Result<(), String> {
     expect(&ctx.sh("kill -9 $$; echo alive"), 0, "alive\n")?;
     let guest = ctx.options.guest.to_string_lossy().into_owned();
     expect(&ctx.run(&["do", "--", &guest, "crash"]), 139, "")?;
+    ctx.nothing_left()
+}
+
+/// Commands clean up behind others that were killed, and not behind those that
+/// are about to read how their program has ended.
+fn do_short_programs_at_once(ctx: &Ctx<'_>) -> Result<(), String> {
+    let one = || -> Result<(), String> {
+        for _ in 0..6 {
+            let done = ctx.run(&["do", "--", "/bin/false"]);
+            check(done.code() == Some(1) && done.stderr.is_empty(), || {
+                done.describe()
+            })?;
+        }
+        Ok(())
+    };
+    let outcomes = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        let outcomes = threads.into_iter().map(|thread| thread.join());
+        outcomes.collect::<Vec<_>>()
+    });
+    for outcome in outcomes {
+        outcome.map_err(|_| "a thread has panicked".to_owned())??;
+    }
     ctx.nothing_left()
 }
 
