@@ -50,7 +50,12 @@ pub struct Running {
     child: Child,
     output: Receiver<(bool, Vec<u8>)>,
     open: u32,
+    /// Until when output is expected of a child that has exited.
+    last_words: Option<Instant>,
 }
+
+/// How long the output of a child that has exited may be on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Running {
     pub fn start(command: &mut Command) -> Result<Self, String> {
@@ -107,6 +112,7 @@ impl Running {
             child,
             output,
             open,
+            last_words: None,
         })
     }
 
@@ -121,7 +127,11 @@ impl Running {
                 Ok(piece) => return Ok(Some(piece)),
                 Err(RecvTimeoutError::Timeout) => {
                     // A descendant may hold the pipes open behind an exited child.
-                    if matches!(self.child.try_wait(), Ok(Some(_))) {
+                    if !matches!(self.child.try_wait(), Ok(Some(_))) {
+                        return Err(());
+                    }
+                    let now = Instant::now();
+                    if now >= *self.last_words.get_or_insert(now + LAST_WORDS) {
                         return Ok(None);
                     }
                     return Err(());
