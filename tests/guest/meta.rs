@@ -12,6 +12,7 @@ cases![
     chmod_permission,
     fchmodat_flags,
     chown_calls,
+    owner_after_changes,
     chown_clears_setuid,
     chown_permission,
     write_clears_setuid,
@@ -301,6 +302,27 @@ unsafe fn chown_calls() {
         libc::EINVAL,
         libc::fchownat(libc::AT_FDCWD, c("f").as_ptr(), 0, 0, 1)
     );
+}
+
+unsafe fn owner_after_changes() {
+    let fd = open_mode("f", libc::O_RDWR | libc::O_CREAT, 0o640);
+    ok!(libc::fchown(fd, 12, 34));
+    let owners = || {
+        let mut st: libc::stat = std::mem::zeroed();
+        ok!(libc::fstat(fd, &mut st));
+        (st.st_uid, st.st_gid, st.st_mode & 0o7777)
+    };
+    eq!(owners(), (12, 34, 0o640));
+    write_all(fd, b"some data");
+    eq!(owners(), (12, 34, 0o640));
+    let (name, value) = (c"user.a".as_ptr(), c"v".as_ptr().cast());
+    if libc::fsetxattr(fd, name, value, 1, 0) == 0 {
+        eq!(owners(), (12, 34, 0o640));
+    }
+    ok!(libc::unlink(c"f".as_ptr()));
+    eq!(owners(), (12, 34, 0o640));
+    write_all(fd, b"more");
+    eq!(owners(), (12, 34, 0o640));
 }
 
 unsafe fn chown_clears_setuid() {

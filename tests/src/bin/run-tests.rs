@@ -14,6 +14,9 @@ use tests::runner::{
     cli, cri, engines, guest, long, network, pods, programs, robust, security, unit,
 };
 
+/// Families of cases that are about files.
+const FILE_FAMILIES: &[&str] = &["open", "io", "meta", "locks", "edges", "mm"];
+
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -32,6 +35,12 @@ fn run() -> Result<bool, String> {
     let names = guest::list(&options)?;
     let scripts = programs::list(&options)?;
     let native = Mutex::new(Results::new());
+    // Cases about files once more on a directory of the host.
+    let on_files: Vec<String> = names
+        .iter()
+        .filter(|name| FILE_FAMILIES.contains(&name.split('/').next().unwrap_or("")))
+        .cloned()
+        .collect();
     // Socket cases once more on sockets of the host, which guests get of TCP
     // and UDP only.
     let sockets: Vec<String> = names
@@ -60,6 +69,7 @@ fn run() -> Result<bool, String> {
         for platform in &options.platforms {
             println!("== {platform}");
             let on_host = format!("{platform}{}", guest::HOST_NETWORK);
+            let through = format!("{platform}{}", guest::WRITTEN_THROUGH);
             let mut jobs: Vec<Job<'_>> = Vec::new();
             if options.group("programs") {
                 jobs.extend(programs::jobs(
@@ -67,10 +77,13 @@ fn run() -> Result<bool, String> {
                 ));
             }
             if options.group("guest") {
-                jobs.extend(guest::jobs(&options, &tally, &names, platform, &native));
-            }
-            if options.group("guest") {
-                jobs.extend(guest::jobs(&options, &tally, &sockets, &on_host, &native));
+                for (names, platform) in [
+                    (&names, platform),
+                    (&sockets, &on_host),
+                    (&on_files, &through),
+                ] {
+                    jobs.extend(guest::jobs(&options, &tally, names, platform, &native));
+                }
             }
             if options.group("cli") {
                 jobs.extend(host_tests(&options, &tally, platform, "cli", cli::TESTS));

@@ -2,10 +2,15 @@
 //! sandbox after one that hung or died.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use super::bundle::Ctx;
 use super::command::{self, Running};
 use super::options::Options;
 use super::pool::Job;
@@ -20,6 +25,31 @@ const BATCH: usize = 40;
 
 /// What a platform's name ends with when sockets are to be the host's.
 pub const HOST_NETWORK: &str = "+host";
+/// What it ends with when the root is a directory of the host, written through.
+pub const WRITTEN_THROUGH: &str = "+rootfs";
+
+/// What the cases need: all a container's root may have.
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_IPC_LOCK",
+    "CAP_KILL",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RESOURCE",
+];
 
 /// Verdict and detail by case name.
 pub type Results = HashMap<String, (Verdict, String)>;
@@ -40,37 +70,70 @@ pub fn list(options: &Options) -> Result<Vec<String>, String> {
     Ok(done.stdout.lines().map(str::to_owned).collect())
 }
 
-/// The command prefix that enters the environment, and its name.
-fn prefix(options: &Options, platform: &str) -> Command {
-    if platform == "native" {
-        return Command::new(&options.guest);
+/// A command that runs the cases, and what must stay while it does.
+struct Start<'a> {
+    command: Command,
+    _bundle: Option<Ctx<'a>>,
+}
+
+/// What runs the cases program with `args` in the environment.
+fn start<'a>(options: &'a Options, platform: &'a str, args: &[&str]) -> Result<Start<'a>, String> {
+    if let Some(platform) = platform.strip_suffix(WRITTEN_THROUGH) {
+        return on_host_files(options, platform, args);
     }
-    let mut command = match platform.strip_suffix(HOST_NETWORK) {
+    let mut command = if platform == "native" {
+        Command::new(&options.guest)
+    } else if let Some(platform) = platform.strip_suffix(HOST_NETWORK) {
         // In a network namespace of its own, so that ports are free.
-        Some(platform) => {
-            let mut command = Command::new("unshare");
-            command
-                .args([
-                    "--net",
-                    "--",
-                    "/bin/sh",
-                    "-c",
-                    "ip link set lo up && exec \"$@\"",
-                    "-",
-                ])
-                .arg(&options.runsc)
-                .arg(format!("--platform={platform}"))
-                .arg("--network=host");
-            command
-        }
-        None => {
-            let mut command = Command::new(&options.runsc);
-            command.arg(format!("--platform={platform}"));
-            command
-        }
+        let up = "ip link set lo up && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--net", "--", "/bin/sh", "-c", up, "-"])
+            .arg(&options.runsc)
+            .arg(format!("--platform={platform}"))
+            .arg("--network=host");
+        command
+    } else {
+        let mut command = Command::new(&options.runsc);
+        command.arg(format!("--platform={platform}"));
+        command
     };
-    command.args(["do", "--cwd=/", "--"]).arg(&options.guest);
-    command
+    if platform != "native" {
+        command.args(["do", "--cwd=/", "--"]).arg(&options.guest);
+        command.env("TMPDIR", "/tmp");
+    }
+    command.args(args);
+    Ok(Start {
+        command,
+        _bundle: None,
+    })
+}
+
+/// A bundle whose root is a directory of the host, writable.
+fn on_host_files<'a>(
+    options: &'a Options,
+    platform: &'a str,
+    args: &[&str],
+) -> Result<Start<'a>, String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("guest-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let ctx = Ctx::new(options, platform, &name)?;
+    let args: Vec<&str> = ["/bin/guest"].iter().chain(args).copied().collect();
+    let bundle = ctx.bundle("bundle", &args, |config| {
+        config["process"]["env"] = json!(["PATH=/bin", "TMPDIR=/tmp"]);
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["process"]["rlimits"] = json!([]);
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!(CAPABILITIES);
+        }
+    })?;
+    let inside = Path::new(&bundle).join("rootfs/bin/guest");
+    std::fs::copy(&options.guest, &inside).map_err(|e| format!("{}: {e}", inside.display()))?;
+    let command = ctx.runsc(&["--network=none", "run", "--bundle", &bundle, "guest"]);
+    Ok(Start {
+        command,
+        _bundle: Some(ctx),
+    })
 }
 
 /// Runs `names` and returns the result of each.
@@ -79,14 +142,19 @@ pub fn run_batch(options: &Options, platform: &str, names: &[String]) -> Results
     let mut left: Vec<String> = names.to_vec();
     let mut dead_starts = 0;
     while !left.is_empty() {
-        let mut command = prefix(options, platform);
-        command
-            .args(["all", "--timeout", &CASE_TIMEOUT_S.to_string()])
-            .args(&left);
-        if platform != "native" {
-            command.env("TMPDIR", "/tmp");
-        }
-        let end = drive(&mut command, &mut results);
+        let timeout = CASE_TIMEOUT_S.to_string();
+        let options_of_all = ["all", "--timeout", &timeout];
+        let args: Vec<&str> = options_of_all
+            .into_iter()
+            .chain(left.iter().map(String::as_str))
+            .collect();
+        let end = match start(options, platform, &args) {
+            Ok(mut start) => drive(&mut start.command, &mut results),
+            Err(reason) => End {
+                current: None,
+                reason,
+            },
+        };
         let before = left.len();
         left.retain(|n| !results.contains_key(n));
         match end.current {

@@ -279,7 +279,7 @@ impl<'a> Request<'a> {
                 name: xattr_name(&mut r)?,
                 value: xattr_value(&mut r)?,
                 flags: match r.value()? {
-                    flags @ 0..=2 => flags,
+                    flags @ 0..=3 => flags,
                     _ => return Err(Malformed("unknown xattr flags")),
                 },
             },

@@ -44,13 +44,12 @@ pub(super) fn to_vfs(attr: &gofer_proto::Attr, dev: u64) -> Result<Attr, Errno> 
     })
 }
 
-/// Brings `attr` up to what the open file says.
+/// Brings `attr` up to what the open file says; owners are none of it, since
+/// the sentry's user namespace knows nobody.
 pub(super) fn update(attr: &mut gofer_proto::Attr, stat: &Stat) {
     let time = |t: Timespec| Time::new(t.tv_sec, u32::try_from(t.tv_nsec).unwrap_or(0));
     attr.mode = stat.st_mode;
     attr.nlink = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
-    attr.uid = stat.st_uid;
-    attr.gid = stat.st_gid;
     attr.size = u64::try_from(stat.st_size).unwrap_or(0);
     attr.blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
     attr.blksize = u32::try_from(stat.st_blksize).unwrap_or(4096);

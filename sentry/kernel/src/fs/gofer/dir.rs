@@ -185,6 +185,10 @@ impl Drop for GoferDir {
 }
 
 impl FileOps for GoferDir {
+    fn read_at(&self, _file: &File, _buf: &mut [u8], _offset: u64) -> Result<usize, Errno> {
+        Err(Errno::EISDIR)
+    }
+
     fn is_seekable(&self) -> bool {
         true
     }

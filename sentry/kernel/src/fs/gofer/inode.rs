@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use gofer_proto::{NodeId, OpenFlags};
+use gofer_proto::{NodeId, OpenFlags, SetMask};
 use parking_lot::Mutex;
 use sentry_platform::host::{self, HostClock};
 use smallvec::SmallVec;
@@ -39,6 +39,9 @@ struct Alias {
     place: Option<Place>,
 }
 
+/// The set-user-id and set-group-id bits of a mode.
+const SET_IDS: u32 = 0o6000;
+
 /// Attributes as last told; read without a lock.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -46,6 +49,8 @@ struct KnownAttr {
     attr: gofer_proto::Attr,
     /// When they were told; 0 once they have changed or may have.
     at_ns: u64,
+    /// When the gofer told them, owners included.
+    owner_at_ns: u64,
 }
 
 const ATTR_WORDS: usize = size_of::<KnownAttr>() / 8;
@@ -54,9 +59,11 @@ struct AttrCell(SeqCell<ATTR_WORDS>);
 
 impl AttrCell {
     fn new(attr: &gofer_proto::Attr) -> Self {
+        let now_ns = now_ns();
         let known = KnownAttr {
             attr: *attr,
-            at_ns: now_ns(),
+            at_ns: now_ns,
+            owner_at_ns: now_ns,
         };
         Self(SeqCell::new(zerocopy::transmute!(known)))
     }
@@ -265,6 +272,7 @@ impl GoferInode {
         self.attr.update(|known| {
             known.attr = *attr;
             known.at_ns = now_ns();
+            known.owner_at_ns = known.at_ns;
         });
     }
 
@@ -306,6 +314,28 @@ impl GoferInode {
                 known.attr.size = known.attr.size.max(end);
                 known.at_ns = 0;
             });
+        }
+        if known.attr.mode & SET_IDS != 0 {
+            self.restore_mode(known.attr.mode);
+        }
+    }
+
+    /// Gives back the set-id bits that a write took away: to the host every
+    /// writer is the sentry, which has no privileges. Those of a guest without
+    /// any have gone before the write.
+    fn restore_mode(&self, mode: u32) {
+        let set = gofer_proto::SetAttr {
+            mask: SetMask::MODE.bits(),
+            mode: mode & 0o7777,
+            ..Default::default()
+        };
+        let restored = self
+            .node()
+            .and_then(|node| self.shared.connection.setattr(node, set));
+        match restored {
+            Ok(attr) => self.learn(&attr),
+            // They are lost then, and the host says so.
+            Err(_) => self.invalidate(),
         }
     }
 
@@ -365,7 +395,11 @@ impl GoferInode {
         if let Some(attr) = self.fresh_attr() {
             return Ok(attr);
         }
-        if let Some(fd) = self.any_fd() {
+        let is_owner_known = self.is_lost() || {
+            let owner_at_ns = self.attr.read().owner_at_ns;
+            self.shared.is_fresh_ns(owner_at_ns)
+        };
+        if is_owner_known && let Some(fd) = self.any_fd() {
             let stat = host::io::fstat(&fd)?;
             self.attr.update(|known| {
                 convert::update(&mut known.attr, &stat);
@@ -537,7 +571,10 @@ impl Inode for GoferInode {
     }
 
     fn name_valid_until_ns(&self, name: &[u8], child: Option<&InodeRef>) -> u64 {
-        let rights = self.shared.fresh_until_ns(self.attr.read().at_ns);
+        let known = self.attr.read();
+        let rights = self
+            .shared
+            .fresh_until_ns(known.at_ns.min(known.owner_at_ns));
         rights.min(self.name_until_ns(name, child))
     }
 
