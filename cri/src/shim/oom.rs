@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{EventfdFlags, eventfd};
@@ -13,6 +14,9 @@ use rustix::fs::inotify;
 
 /// Where cgroups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+/// How often and at which distance it is looked whether the kill has followed.
+const KILL_STEPS: u32 = 100;
+const KILL_STEP: Duration = Duration::from_millis(10);
 
 /// Calls `report` each time the kernel has killed a process of the memory
 /// cgroup that process `pid` is in, until that cgroup is removed.
@@ -28,7 +32,7 @@ pub fn watch(pid: i32, report: impl Fn() + Send + 'static) -> Result<()> {
         .spawn(move || {
             let mut seen = kills(&counter).unwrap_or(0);
             while changes.wait().is_ok()
-                && let Some(now) = kills(&counter)
+                && let Some(now) = changes.kills_since(seen, &counter)
             {
                 if now > seen {
                     report();
@@ -77,8 +81,8 @@ fn kills(counter: &Path) -> Option<u64> {
 /// Notifications of one cgroup; also of its removal.
 struct Changes {
     source: File,
-    /// Keeps the registration.
-    _counter: Option<File>,
+    /// The file whose descriptor version 1 was given.
+    registration: Option<File>,
 }
 
 impl Changes {
@@ -89,7 +93,7 @@ impl Changes {
             inotify::add_watch(&source, counter, wanted)?;
             return Ok(Self {
                 source: File::from(source),
-                _counter: None,
+                registration: None,
             });
         }
         let file = File::open(counter)?;
@@ -98,13 +102,29 @@ impl Changes {
         fs::write(counter.with_file_name("cgroup.event_control"), line)?;
         Ok(Self {
             source: File::from(source),
-            _counter: Some(file),
+            registration: Some(file),
         })
     }
 
     fn wait(&mut self) -> std::io::Result<()> {
         let mut space = [0; 4096];
         self.source.read(&mut space).map(drop)
+    }
+
+    /// The number of kills after a notification, of which version 1 tells
+    /// when memory has run out, just before it kills; `None` once the cgroup
+    /// is gone.
+    fn kills_since(&self, seen: u64, counter: &Path) -> Option<u64> {
+        let is_early = self.registration.is_some();
+        let mut now = kills(counter)?;
+        for _ in 0..KILL_STEPS {
+            if now > seen || !is_early {
+                break;
+            }
+            std::thread::sleep(KILL_STEP);
+            now = kills(counter)?;
+        }
+        Some(now)
     }
 }
 
