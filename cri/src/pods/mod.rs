@@ -38,8 +38,17 @@ async fn stop_locked(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
         done??;
     }
     release(node, pod).await?;
-    if pod.stage() != PodStage::NotReady {
-        pod.update(|record| record.stage = PodStage::NotReady)?;
+    ended(node, pod)
+}
+
+/// Records that the pod is not ready any more, and tells so once.
+fn ended(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
+    let mut was_ready = false;
+    pod.update(|record| {
+        was_ready = record.stage != PodStage::NotReady;
+        record.stage = PodStage::NotReady;
+    })?;
+    if was_ready {
         pod_event(node, pod, ContainerEventType::ContainerStoppedEvent);
     }
     Ok(())

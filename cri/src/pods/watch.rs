@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use crate::containers::lifecycle;
 use crate::node::Node;
-use crate::proto::ContainerEventType;
 use crate::store::{ContainerStage, Pod, PodStage};
 use crate::supervisor::protocol::{Event, Exit, Request};
 use crate::time;
@@ -49,10 +48,9 @@ async fn follow(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
 /// All containers end with the sandbox, and tell so themselves.
 fn told(node: &Arc<Node>, pod: &Arc<Pod>, exit: &Exit) -> Result<()> {
     if exit.container == pod.id {
-        pod.update(|record| record.stage = PodStage::NotReady)?;
-    } else {
-        exited(node, exit);
+        return super::ended(node, pod);
     }
+    exited(node, exit);
     Ok(())
 }
 
@@ -94,8 +92,7 @@ pub async fn lost(node: &Arc<Node>, pod: &Arc<Pod>) {
             lifecycle::exited(node, &container, &exit, "Unknown");
         }
     }
-    if let Err(err) = pod.update(|record| record.stage = PodStage::NotReady) {
+    if let Err(err) = super::ended(node, pod) {
         tracing::error!(pod = pod.id, "record: {err:#}");
     }
-    lifecycle::pod_event(node, pod, ContainerEventType::ContainerStoppedEvent);
 }

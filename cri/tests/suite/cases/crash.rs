@@ -215,6 +215,13 @@ async fn reboot(env: Shared) -> Result<()> {
         kill(supervisor_pid(&env, pod)?);
     }
     kill(pid);
+    // A runtime with one sandbox for the pod has a process for that as well.
+    for pod in &pods {
+        let file = env.dir.join("state/pods").join(pod).join("sandbox/pid");
+        if let Ok(text) = std::fs::read_to_string(file) {
+            kill(text.trim().parse()?);
+        }
+    }
     let script = format!(
         "grep -o '{d}/state[^ ]*' /proc/self/mounts | sort -r | xargs -r -n1 umount -l; rm -rf {d}/state",
         d = env.dir.display()
