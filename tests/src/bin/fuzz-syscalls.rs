@@ -210,10 +210,70 @@ fn hits(fuzzer: i32, nr: i64, args: &[u64; 6]) -> bool {
         libc::SYS_process_vm_writev,
         libc::SYS_prlimit64,
         libc::SYS_fcntl,
+        libc::SYS_pidfd_open,
     ];
     let names_it = |arg: &u64| [fuzzer, -fuzzer].contains(&(*arg as i32));
     let to_all = nr == libc::SYS_kill && args[0] as i32 == -1;
     to_all || (aims.contains(&nr) && args.iter().take(3).any(names_it))
+}
+
+/// Points the output of a child elsewhere and restores the action that a
+/// faulty instruction has by default: garbage must not reach the log.
+unsafe fn quieten() {
+    let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+    for fd in 0..3 {
+        libc::dup2(null, fd);
+    }
+    libc::close(null);
+    for signal in DEADLY {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+const DEADLY: [i32; 5] = [
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+];
+
+/// Has the fuzzer itself say what ended it: a signal somebody sent, or an
+/// instruction, and which.
+unsafe fn tell_of_death() {
+    extern "C" fn tell(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        unsafe {
+            let registers = &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
+            let at = registers[libc::REG_RIP as usize] as usize;
+            println!(
+                "the fuzzer got signal {signal}, code {}, from {}, at {at:#x}, rax {:#x}, rsp {:#x}",
+                (*info).si_code,
+                (*info).si_pid(),
+                registers[libc::REG_RAX as usize],
+                registers[libc::REG_RSP as usize],
+            );
+            let _ = std::io::stdout().flush();
+            // A read by a call says whether the place is mapped at all.
+            let mut code = [0u8; 32];
+            let mut pipe = [0; 2];
+            libc::pipe(pipe.as_mut_ptr());
+            if libc::write(pipe[1], (at - 16) as *const _, 32) == 32 {
+                libc::read(pipe[0], code.as_mut_ptr().cast(), 32);
+            }
+            println!("around it: {code:02x?}");
+            println!(
+                "{}",
+                std::fs::read_to_string("/proc/self/maps").unwrap_or_default()
+            );
+            libc::_exit(9);
+        }
+    }
+    let mut action: libc::sigaction = std::mem::zeroed();
+    action.sa_sigaction = tell as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+    for signal in DEADLY {
+        libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
 }
 
 unsafe fn child(seed: u64, calls: u64, native: bool) -> ! {
@@ -300,7 +360,7 @@ fn main() {
     let mut ends = std::collections::BTreeMap::<i32, u64>::new();
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-        // What children print about themselves is of no interest.
+        tell_of_death();
         while start.elapsed().as_secs() < seconds {
             let mut pids = Vec::new();
             for w in 0..workers {
@@ -316,6 +376,7 @@ fn main() {
                     // Its own session, so that stray signals to a group stay there.
                     libc::setsid();
                     let _ = std::env::set_current_dir(&dir);
+                    quieten();
                     child(round, 300, native);
                 }
                 if pid > 0 {
