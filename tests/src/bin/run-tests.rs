@@ -1,7 +1,8 @@
 //! Runs all groups and prints one summary line; see `tests/run`.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 
 use tests::runner::bundle::Ctx;
 use tests::runner::guest::Results;
@@ -28,6 +29,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what comes next, and when it began.
+fn section(name: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let passed = START.get_or_init(Instant::now).elapsed().as_secs();
+    println!("== {name} (from {passed} s on)");
+}
+
 fn run() -> Result<bool, String> {
     let options = Options::parse(std::env::args().skip(1))?;
     let known = Known::load(&options.source.join("known-failures.txt"))?;
@@ -50,10 +58,10 @@ fn run() -> Result<bool, String> {
         .collect();
 
     if options.group("unit") && !options.native_only {
-        println!("== unit tests");
+        section("unit tests");
         unit::run(&options, &tally);
     }
-    println!("== native");
+    section("native");
     let mut jobs: Vec<Job<'_>> = Vec::new();
     if options.group("guest") || options.group("native") {
         jobs.extend(guest::jobs(&options, &tally, &names, "native", &native));
@@ -67,7 +75,7 @@ fn run() -> Result<bool, String> {
 
     if !options.native_only {
         for platform in &options.platforms {
-            println!("== {platform}");
+            section(platform);
             let on_host = format!("{platform}{}", guest::HOST_NETWORK);
             let through = format!("{platform}{}", guest::WRITTEN_THROUGH);
             let mut jobs: Vec<Job<'_>> = Vec::new();
@@ -120,13 +128,13 @@ fn run() -> Result<bool, String> {
             pool::run_all(jobs, options.jobs.div_ceil(2).max(2));
             // Engines have timeouts of their own: nothing else runs meanwhile.
             if options.group("engines") && (platform == "systrap" || options.long) {
-                println!("== {platform}: engines");
+                section(&format!("{platform}: engines"));
                 pool::run_all(engines::jobs(&options, &tally, platform), 2);
             }
         }
     }
     if options.group("cri") && !options.native_only {
-        println!("== CRI server");
+        section("CRI server");
         cri::run(&options, &tally);
     }
     if options.long && options.group("long") {
