@@ -21,11 +21,12 @@ use crate::cgroup::{self, Cgroup};
 use crate::cli::Global;
 use crate::console::{self, Forwarder, RawTerminal};
 use crate::control::{self, Client, Reply, Request};
+use crate::creation::Creation;
 use crate::hooks::{self, Point};
 use crate::plan::{CgroupUse, ContainerPlan};
-use crate::state::{Entry, Record, Status, process_is, start_time};
+use crate::state::{Entry, Record, Status, process_is};
 use crate::sys::{Born, PidNamespace, duplicate, spawn_in};
-use crate::{gofer_process, pod, time};
+use crate::{gofer_process, pod};
 
 /// How long a killed process may take to disappear.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -202,28 +203,6 @@ impl Home {
     }
 }
 
-/// Ends what has been made so far when a creation fails.
-pub struct Undo {
-    pub entry: Option<Entry>,
-    pub processes: Vec<Pid>,
-    pub cgroup: Option<Cgroup>,
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        for pid in &self.processes {
-            // It may have ended on its own.
-            let _ = kill(*pid, Signal::SIGKILL);
-            let _ = nix::sys::wait::waitpid(*pid, None);
-        }
-        let cgroup = self.cgroup.take().map_or(Ok(()), |cgroup| cgroup.remove());
-        let entry = self.entry.take().map_or(Ok(()), Entry::remove);
-        for err in [cgroup, entry].into_iter().filter_map(Result::err) {
-            eprintln!("runsc: {err:#}");
-        }
-    }
-}
-
 fn create_with(
     global: &Global,
     plan: ContainerPlan,
@@ -234,57 +213,16 @@ fn create_with(
     if plan.pod.is_some() {
         return pod::create(global, plan, stdio, terminal);
     }
-    let store = global.store();
-    let entry = store.create(&plan.id)?;
-    let mut undo = Undo {
-        entry: Some(entry),
-        processes: Vec::new(),
-        cgroup: None,
-    };
-    let Some(entry) = undo.entry.as_ref() else {
-        bail!("the state entry is gone");
-    };
-    let creator = Pid::this().as_raw();
-    let mut record = Record {
-        status: Status::Creating,
-        pid: 0,
-        pid_start_time: 0,
-        gofer_pid: 0,
-        gofer_start_time: 0,
-        creator_pid: creator,
-        creator_start_time: start_time(creator).context("/proc is not mounted")?,
-        cgroup: locate_cgroup(&plan)?,
-        created_at: time::now_secs(),
-        owner: owner_name(),
-        plan,
-    };
-    // From here on `delete` finds all there is, whenever this process dies.
-    entry.save(&record)?;
-    if let Some(cgroup) = &record.cgroup {
-        cgroup.create()?;
-        undo.cgroup = Some(cgroup.clone());
-        if let Some(resources) = &record.plan.host.resources {
-            cgroup
-                .apply(resources)
-                .context("resources can't be limited")?;
-        }
-    }
-    let home = Home::of(record.cgroup.as_ref());
-    let listener = control::with_short_path(&entry.control_path(), |path| UnixListener::bind(path))
-        .with_context(|| {
-            let path = entry.control_path();
-            format!("control socket {} can't be made", path.display())
-        })?;
+    let mut creation = Creation::begin(&global.store(), plan)?;
+    let home = Home::of(creation.record.cgroup.as_ref());
+    let control_path = creation.entry()?.control_path();
+    let listener = control::with_short_path(&control_path, |path| UnixListener::bind(path))
+        .with_context(|| format!("control socket {} can't be made", control_path.display()))?;
     let log = open_log(global, terminal)?;
-    let started = |pid: Pid| start_time(pid.as_raw()).context("the sandbox ended at once");
-
-    let roots = record.plan.gofer_roots();
-    let (gofer_pid, link) = gofer_process::start(&roots, &log, &home, |pid| {
-        record.gofer_pid = pid.as_raw();
-        record.gofer_start_time = started(pid)?;
-        entry.save(&record)
-    })?;
-    undo.processes.push(gofer_pid);
+    let roots = creation.record.plan.gofer_roots();
+    let (gofer_pid, link) =
+        gofer_process::start(&roots, &log, &home, |pid| creation.note_gofer(pid))?;
+    creation.owns(gofer_pid);
 
     let (ready, ready_writer) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
@@ -296,13 +234,7 @@ fn create_with(
         foreground,
         terminal,
     };
-    let exit_status = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(entry.exit_path())
-        .context("the exit status file can't be made")?;
+    let exit_status = creation.exit_file()?;
     let mut fds = Some(BootFds {
         listener: listener
             .try_clone()
@@ -313,7 +245,7 @@ fn create_with(
         log,
         exit_status,
     });
-    let plan = record.plan.clone();
+    let plan = creation.record.plan.clone();
     let sentry_pid = spawn_in(
         home.birthplace(),
         PidNamespace::Own,
@@ -321,9 +253,7 @@ fn create_with(
             if let Some(score) = plan.process.oom_score_adj {
                 set_oom_score(pid, score)?;
             }
-            record.pid = pid.as_raw();
-            record.pid_start_time = started(pid)?;
-            entry.save(&record)
+            creation.note_process(pid)
         },
         |born| match fds.take() {
             Some(fds) => boot::run(&plan, &options, fds, || home.enter(born)),
@@ -334,7 +264,7 @@ fn create_with(
     // of file.
     drop(fds);
     drop(listener);
-    undo.processes.push(sentry_pid);
+    creation.owns(sentry_pid);
 
     let mut message = String::new();
     fs::File::from(ready)
@@ -347,30 +277,7 @@ fn create_with(
             "the sandbox ended while it started; see --debug-log"
         ),
     }
-    if let Err(err) = run_creation_hooks(&record) {
-        let state = Record {
-            status: Status::Stopped,
-            ..record.clone()
-        }
-        .state();
-        drop(undo);
-        let host = &record.plan.host;
-        hooks::run_all(
-            Point::Poststop,
-            host.hooks.as_ref(),
-            &state,
-            &record.plan.bundle,
-        );
-        return Err(err);
-    }
-    record.status = Status::Created;
-    entry.save(&record)?;
-    undo.processes.clear();
-    undo.cgroup = None;
-    let Some(entry) = undo.entry.take() else {
-        bail!("the state entry is gone");
-    };
-    Ok(Created { entry, record })
+    creation.finish()
 }
 
 /// The hooks that see the container before its process may start.

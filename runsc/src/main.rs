@@ -23,6 +23,7 @@ mod cgroup;
 mod cli;
 mod console;
 mod control;
+mod creation;
 mod gofer_process;
 mod hooks;
 mod jail;

@@ -7,7 +7,6 @@
 //! IPC and UTS namespaces as its configuration says.
 //! The sandbox ends with the container it was made with.
 
-use std::fs::File;
 use std::os::fd::RawFd;
 use std::path::Path;
 
@@ -19,11 +18,11 @@ use crate::attendant::{self, Attended, Guest, NewContainer};
 use crate::boot::TerminalOwner;
 use crate::cli::Global;
 use crate::control::Client;
-use crate::hooks::{self, Point};
-use crate::launch::{self, Created, Undo};
+use crate::creation::Creation;
+use crate::gofer_process;
+use crate::launch::{self, Created};
 use crate::plan::{ContainerPlan, PodNamespace, PodPlan, SharesPlan};
-use crate::state::{Record, Status, Store, start_time};
-use crate::{gofer_process, time};
+use crate::state::{Status, Store};
 
 /// Annotations with the kind of a container and the id of its sandbox.
 const NAMES: [(&str, &str); 2] = [
@@ -139,64 +138,21 @@ pub fn create(
         sandbox.status.name()
     );
     let shares = shares(&store, &pod)?;
-    let entry = store.create(&plan.id)?;
-    let client = Client::new(&entry.control_path_of(&pod.sandbox));
-    let mut undo = Undo {
-        entry: Some(entry),
-        processes: Vec::new(),
-        cgroup: None,
-    };
-    let Some(entry) = undo.entry.as_ref() else {
-        bail!("the state entry is gone");
-    };
-    let creator = Pid::this().as_raw();
-    let mut record = Record {
-        status: Status::Creating,
-        pid: 0,
-        pid_start_time: 0,
-        gofer_pid: 0,
-        gofer_start_time: 0,
-        creator_pid: creator,
-        creator_start_time: start_time(creator).context("/proc is not mounted")?,
-        cgroup: launch::locate_cgroup(&plan)?,
-        created_at: time::now_secs(),
-        owner: launch::owner_name(),
-        plan,
-    };
-    // From here on `delete` finds all there is, whenever this process dies.
-    entry.save(&record)?;
-    if let Some(cgroup) = &record.cgroup {
-        cgroup.create()?;
-        undo.cgroup = Some(cgroup.clone());
-        if let Some(resources) = &record.plan.host.resources {
-            cgroup
-                .apply(resources)
-                .context("resources can't be limited")?;
-        }
-    }
-    let cgroup = record.cgroup.clone();
+    let mut creation = Creation::begin(&store, plan)?;
+    let client = Client::new(&creation.entry()?.control_path_of(&pod.sandbox));
+    let cgroup = creation.record.cgroup.clone();
     let place = |pid: Pid| {
         let mut cgroup = cgroup.iter();
         cgroup.try_for_each(|cgroup| cgroup.add(pid.as_raw()))
     };
-    let started = |pid: Pid| start_time(pid.as_raw()).context("a process ended at once");
     let log = launch::open_log(global, terminal)?;
-    let home = launch::Home::of(record.cgroup.as_ref());
-    let roots = record.plan.gofer_roots();
-    let (gofer_pid, gofer) = gofer_process::start(&roots, &log, &home, |pid| {
-        record.gofer_pid = pid.as_raw();
-        record.gofer_start_time = started(pid)?;
-        entry.save(&record)
-    })?;
-    undo.processes.push(gofer_pid);
-    let exit_status = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(entry.exit_path())
-        .context("the exit status file can't be made")?;
-    let plan = record.plan.clone();
+    let home = launch::Home::of(cgroup.as_ref());
+    let roots = creation.record.plan.gofer_roots();
+    let (gofer_pid, gofer) =
+        gofer_process::start(&roots, &log, &home, |pid| creation.note_gofer(pid))?;
+    creation.owns(gofer_pid);
+    let exit_status = creation.exit_file()?;
+    let plan = creation.record.plan.clone();
     let attended = Attended {
         container: &plan.id,
         network_of: sandbox.pid,
@@ -215,32 +171,11 @@ pub fn create(
         if let Some(score) = plan.process.oom_score_adj {
             launch::set_oom_score(pid, score)?;
         }
-        record.pid = pid.as_raw();
-        record.pid_start_time = started(pid)?;
-        entry.save(&record)
+        creation.note_process(pid)
     });
     let pid = pid.context("unable to start container process")?;
-    undo.processes.push(Pid::from_raw(pid));
-    if let Err(err) = launch::run_creation_hooks(&record) {
-        let state = Record {
-            status: Status::Stopped,
-            ..record.clone()
-        }
-        .state();
-        drop(undo);
-        let host = &record.plan.host;
-        let bundle = &record.plan.bundle;
-        hooks::run_all(Point::Poststop, host.hooks.as_ref(), &state, bundle);
-        return Err(err);
-    }
-    record.status = Status::Created;
-    entry.save(&record)?;
-    undo.processes.clear();
-    undo.cgroup = None;
-    let Some(entry) = undo.entry.take() else {
-        bail!("the state entry is gone");
-    };
-    Ok(Created { entry, record })
+    creation.owns(Pid::from_raw(pid));
+    creation.finish()
 }
 
 #[cfg(test)]
