@@ -1,0 +1,4 @@
+//! flock(2), record locks (fcntl(2)), leases, inotify(7).
+
+pub mod inotify;
+pub mod locks;

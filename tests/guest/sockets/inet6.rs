@@ -1,0 +1,112 @@
+//! TCP and UDP over IPv6: ipv6(7).
+
+use super::*;
+use crate::util::*;
+
+cases![tcp_v6, tcp_v6_dual_stack, tcp_v6only, udp_v6,];
+
+unsafe fn tcp_v6() {
+    need_v6();
+    let l = socket(libc::AF_INET6, libc::SOCK_STREAM);
+    ok!(libc::bind(
+        l,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    ok!(libc::listen(l, 1));
+    let s = socket(libc::AF_INET6, libc::SOCK_STREAM);
+    ok!(libc::connect(
+        s,
+        (&v6(port_of(l)) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    let mut from: libc::sockaddr_in6 = std::mem::zeroed();
+    let mut len = 28u32;
+    let conn = ok!(libc::accept(
+        l,
+        (&mut from as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
+    eq!(
+        (
+            len,
+            from.sin6_addr.s6_addr[15],
+            u16::from_be(from.sin6_port)
+        ),
+        (28, 1, port_of(s))
+    );
+    write_all(s, b"six");
+    eq!(read_some(conn, 9), b"six");
+}
+
+unsafe fn tcp_v6_dual_stack() {
+    need_v6();
+    let l = socket(libc::AF_INET6, libc::SOCK_STREAM);
+    ok!(setopt(l, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0));
+    let mut any = v6(0);
+    any.sin6_addr.s6_addr = [0; 16];
+    ok!(libc::bind(
+        l,
+        (&any as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    ok!(libc::listen(l, 2));
+    let s = socket(libc::AF_INET, libc::SOCK_STREAM);
+    ok!(connect4(s, port_of(l)));
+    let mut from: libc::sockaddr_in6 = std::mem::zeroed();
+    let mut len = 28u32;
+    let conn = ok!(libc::accept(
+        l,
+        (&mut from as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
+    eq!(
+        from.sin6_addr.s6_addr,
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1]
+    );
+    write_all(conn, b"mapped");
+    eq!(read_some(s, 9), b"mapped");
+}
+
+unsafe fn tcp_v6only() {
+    need_v6();
+    let l = socket(libc::AF_INET6, libc::SOCK_STREAM);
+    ok!(setopt(l, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1));
+    let mut any = v6(0);
+    any.sin6_addr.s6_addr = [0; 16];
+    ok!(libc::bind(
+        l,
+        (&any as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    ok!(libc::listen(l, 2));
+    let s = socket(libc::AF_INET, libc::SOCK_STREAM);
+    err!(libc::ECONNREFUSED, connect4(s, port_of(l)));
+    // The same port for IPv4 is free.
+    let t = socket(libc::AF_INET, libc::SOCK_STREAM);
+    ok!(bind4(t, port_of(l)));
+}
+
+unsafe fn udp_v6() {
+    need_v6();
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    let b = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    ok!(libc::bind(
+        b,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    let to = v6(port_of(b));
+    eq!(
+        ok!(libc::sendto(
+            a,
+            b"six".as_ptr().cast(),
+            3,
+            0,
+            (&to as *const libc::sockaddr_in6).cast(),
+            28
+        )),
+        3
+    );
+    eq!(recv(b, 9, 0), b"six");
+}
