@@ -37,10 +37,18 @@ pub type Shared = Arc<Env>;
 pub type Runtime = RuntimeServiceClient<Channel>;
 pub type Images = ImageServiceClient<Channel>;
 
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+/// A port that stays ours while nobody listens on it, as when the daemon is
+/// restarted: below those that connections get.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1000 {
+        let n = std::process::id() * 7 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(12_000 + n % 20_000)?;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 impl Env {

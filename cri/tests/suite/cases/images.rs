@@ -468,9 +468,7 @@ async fn tls_credentials(env: Shared) -> Result<()> {
         dir.join("htpasswd"),
         "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
     )?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let port = crate::env::free_port()?;
     std::fs::write(
         dir.join("registry.yml"),
         format!(
