@@ -1,16 +1,21 @@
 //! `runsc-cri image`: images of a running daemon, for people.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::proto::image_service_client::ImageServiceClient;
 use crate::proto::images::images_client::ImagesClient;
 use crate::proto::images::{ExportRequest, ImportRequest, PullRequest};
 use crate::proto::{ImageSpec, ListImagesRequest, RemoveImageRequest};
+use crate::service::archive::CHUNK;
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
@@ -30,15 +35,18 @@ pub enum ImageCommand {
         #[arg(required = true)]
         images: Vec<String>,
     },
-    /// Read a tar archive with an OCI image layout.
+    /// Read a tar archive: of `docker save`, or with an OCI image layout.
     Import {
+        /// `-` is the standard input.
         file: PathBuf,
         /// Name for an archive that has none.
         #[arg(long, default_value = "")]
         name: String,
     },
-    /// Write images to a tar archive with an OCI image layout.
+    /// Write images to a tar archive that this program, containerd, podman and
+    /// docker read.
     Export {
+        /// `-` is the standard output.
         file: PathBuf,
         #[arg(required = true)]
         images: Vec<String>,
@@ -46,10 +54,13 @@ pub enum ImageCommand {
 }
 
 pub fn run(command: ImageCommand, socket: &Path) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(serve(command, socket))
+        .build()?;
+    let done = runtime.block_on(serve(command, socket));
+    // Not waiting for a pipe that nobody writes to any more.
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(command: ImageCommand, socket: &Path) -> Result<()> {
@@ -176,25 +187,98 @@ async fn remove(channel: Channel, images: Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// The daemon opens the file, from another folder.
-fn absolute(file: &Path) -> Result<String> {
-    Ok(std::path::absolute(file)?.display().to_string())
+const PIPE: &str = "-";
+
+fn standard(fd: BorrowedFd<'_>) -> Result<tokio::fs::File> {
+    let own = std::fs::File::from(fd.try_clone_to_owned()?);
+    Ok(tokio::fs::File::from_std(own))
 }
 
 async fn import(channel: Channel, file: &Path, name: String) -> Result<()> {
-    let path = absolute(file)?;
-    let request = ImportRequest { path, name };
-    let answer = ImagesClient::new(channel).import(request).await?;
-    for image in answer.into_inner().images {
+    let from: Box<dyn AsyncRead + Send + Unpin> = if file == Path::new(PIPE) {
+        if std::io::stdin().is_terminal() {
+            anyhow::bail!("the archive is expected in the standard input, not from a terminal");
+        }
+        Box::new(standard(std::io::stdin().as_fd())?)
+    } else {
+        let opened = tokio::fs::File::open(file).await;
+        Box::new(opened.with_context(|| format!("{} can't be read", file.display()))?)
+    };
+    let (sender, receiver) = mpsc::channel(4);
+    let read = tokio::spawn(chunks(from, name, sender));
+    let answer = ImagesClient::new(channel)
+        .import(ReceiverStream::new(receiver))
+        .await;
+    // The first cause: a file that can't be read ends the request too early.
+    if read.is_finished()
+        && let Ok(Err(err)) = read.await
+    {
+        return Err(err).with_context(|| format!("{} can't be read", file.display()));
+    }
+    for image in answer?.into_inner().images {
         println!("{image}");
     }
     Ok(())
 }
 
+/// The messages of an import. A daemon that has heard enough says why itself.
+async fn chunks(
+    mut from: Box<dyn AsyncRead + Send + Unpin>,
+    name: String,
+    sender: mpsc::Sender<ImportRequest>,
+) -> Result<()> {
+    let mut message = ImportRequest {
+        name,
+        data: Vec::new(),
+    };
+    loop {
+        if sender.send(message).await.is_err() {
+            return Ok(());
+        }
+        let mut data = Vec::with_capacity(CHUNK);
+        let limit = u64::try_from(CHUNK)?;
+        if (&mut from).take(limit).read_to_end(&mut data).await? == 0 {
+            return Ok(());
+        }
+        message = ImportRequest {
+            data,
+            ..ImportRequest::default()
+        };
+    }
+}
+
 async fn export(channel: Channel, file: &Path, images: Vec<String>) -> Result<()> {
-    let path = absolute(file)?;
-    let request = ExportRequest { path, images };
-    ImagesClient::new(channel).export(request).await?;
+    let pipe = file == Path::new(PIPE);
+    if pipe && std::io::stdout().is_terminal() {
+        anyhow::bail!("an archive is not written to a terminal");
+    }
+    let request = ExportRequest { images };
+    let mut answer = ImagesClient::new(channel)
+        .export(request)
+        .await?
+        .into_inner();
+    // An image that is not there does not cost the file.
+    let mut next = answer.message().await?;
+    let mut to: Box<dyn AsyncWrite + Unpin> = if pipe {
+        Box::new(standard(std::io::stdout().as_fd())?)
+    } else {
+        let made = tokio::fs::File::create(file).await;
+        Box::new(made.with_context(|| format!("{} can't be made", file.display()))?)
+    };
+    while let Some(chunk) = next {
+        to.write_all(&chunk.data).await?;
+        next = match answer.message().await {
+            Ok(next) => next,
+            Err(err) => {
+                // No half archive that looks like a whole one.
+                if !pipe {
+                    tokio::fs::remove_file(file).await?;
+                }
+                return Err(err.into());
+            }
+        };
+    }
+    to.flush().await?;
     Ok(())
 }
 

@@ -110,8 +110,20 @@ impl Node {
 pub fn status(err: anyhow::Error) -> Status {
     match err.downcast_ref::<Status>() {
         Some(status) => Status::new(status.code(), status.message()),
-        None => Status::unknown(format!("{err:#}")),
+        None => Status::unknown(brief(format!("{err:#}"))),
     }
+}
+
+/// Messages travel in a header: what a registry or a runtime sends as an error
+/// may be a whole page.
+fn brief(mut text: String) -> String {
+    const MOST: usize = 4096;
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
 }
 
 /// What a runtime says it can (`features`, OCI runtime specification 1.1).

@@ -9,6 +9,7 @@
 
 mod archive;
 mod confine;
+mod docker_archive;
 pub mod layers;
 pub mod pull;
 mod registry;
@@ -135,16 +136,16 @@ impl Images {
         })
     }
 
-    /// One task at a time per digest.
-    async fn busy(&self, digest: &str) -> tokio::sync::OwnedMutexGuard<()> {
+    /// One task at a time per key.
+    async fn busy(&self, key: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
             let mut all = self.busy.lock();
             all.retain(|_, lock| lock.strong_count() > 0);
-            match all.get(digest).and_then(Weak::upgrade) {
+            match all.get(key).and_then(Weak::upgrade) {
                 Some(lock) => lock,
                 None => {
                     let lock = Arc::new(tokio::sync::Mutex::new(()));
-                    all.insert(digest.to_owned(), Arc::downgrade(&lock));
+                    all.insert(key.to_owned(), Arc::downgrade(&lock));
                     lock
                 }
             }

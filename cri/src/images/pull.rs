@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use oci_client::Reference;
 use oci_client::client::{BlobResponse, Client};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
@@ -34,11 +35,16 @@ const MANIFESTS: &[&str] = &[
 ];
 /// Manifests and configurations are small; larger ones are an attack.
 pub const MAX_DOCUMENT: u64 = 8 << 20;
+/// Attempts without progress.
 const TRIES: u32 = 4;
+/// Bytes that count as progress.
+const ENOUGH: u64 = 1 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    #[serde(default)]
+    pub schema_version: u32,
     #[serde(default)]
     pub manifests: Vec<IndexEntry>,
     pub config: Option<Descriptor>,
@@ -49,8 +55,28 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
     pub digest: String,
     pub size: u64,
+}
+
+impl Descriptor {
+    /// Layers whose bytes are elsewhere, or not for this machine's eyes. The
+    /// compression of all others is told by their first bytes.
+    fn check_layer(&self) -> Result<()> {
+        let kind = self.media_type.as_str();
+        if kind.contains(".foreign.") || kind.contains(".nondistributable.") {
+            bail!(
+                "layer {} is foreign ({kind}): registries do not have it",
+                self.digest
+            );
+        }
+        if kind.ends_with("+encrypted") {
+            bail!("layer {} is encrypted ({kind})", self.digest);
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,12 +94,18 @@ pub struct Platform {
     pub variant: String,
 }
 
+impl Platform {
+    pub fn is_ours(&self) -> bool {
+        let variant = matches!(self.variant.as_str(), "" | "v1");
+        self.os == "linux" && self.architecture == "amd64" && variant
+    }
+}
+
 /// The entry for this machine.
 pub fn choose(index: &[IndexEntry]) -> Option<&IndexEntry> {
     index.iter().find(|entry| {
-        entry.platform.as_ref().is_some_and(|p| {
-            p.os == "linux" && p.architecture == "amd64" && matches!(p.variant.as_str(), "" | "v1")
-        })
+        let platform = entry.platform.as_ref();
+        platform.is_some_and(Platform::is_ours)
     })
 }
 
@@ -157,6 +189,13 @@ impl Images {
 }
 
 impl Source<'_> {
+    /// One pull at a time of the same from one server; what another server
+    /// holds back does not hold up this one.
+    async fn busy(&self, kind: &str, digest: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let host = self.image.resolve_registry();
+        self.images.busy(&format!("{kind} {host} {digest}")).await
+    }
+
     fn client(&self, what: &str) -> Result<&Client> {
         let client = self.client.as_ref();
         client.with_context(|| format!("{what} is not in the archive"))
@@ -187,9 +226,7 @@ impl Source<'_> {
                     }
                     return Ok((bytes.to_vec(), own));
                 }
-                Ok(Err(oci_client::errors::OciDistributionError::RequestError(err)))
-                    if tries < TRIES && !err.is_builder() =>
-                {
+                Ok(Err(err)) if tries < TRIES && !is_final(&err) && !is_away(&err) => {
                     tracing::debug!("manifest of {image}: {err}");
                     tokio::time::sleep(Duration::from_millis(200 << tries)).await;
                 }
@@ -216,7 +253,13 @@ impl Source<'_> {
             manifest = serde_json::from_slice(&bytes).context("the manifest is not valid")?;
         }
         self.images.blobs.put(&digest, &bytes)?;
+        if manifest.schema_version == 1 {
+            bail!("the manifest is of docker's schema 1, which no longer is supported");
+        }
         let config = manifest.config.context("not an image: no configuration")?;
+        for layer in &manifest.layers {
+            layer.check_layer()?;
+        }
         if config.size > MAX_DOCUMENT {
             bail!("the image's configuration is too large");
         }
@@ -273,7 +316,9 @@ impl Source<'_> {
             let permits = Arc::clone(&permits);
             work.push_back(async move {
                 // One pull of a layer at a time; the second finds it done.
-                let guard = self.images.busy(chain_id).await;
+                // The first layer's chain id is its digest, and its blob's too
+                // where it is not compressed: the locks are told apart.
+                let guard = self.busy("layer", chain_id).await;
                 if self.images.layers.has(chain_id) {
                     return Ok(None);
                 }
@@ -309,22 +354,31 @@ impl Source<'_> {
 
     /// Fetches a blob unless it is there; resumes after errors.
     async fn blob(&self, descriptor: &Descriptor) -> Result<PathBuf> {
-        let _guard = self.images.busy(&descriptor.digest).await;
+        let _guard = self.busy("blob", &descriptor.digest).await;
         let place = self.images.blobs.path(&descriptor.digest)?;
         if place.exists() {
             return Ok(place);
         }
-        let partial = self.images.blobs.partial(&descriptor.digest)?;
+        let host = self.image.resolve_registry();
+        let partial = self.images.blobs.partial(&descriptor.digest, host)?;
         let mut tries = 0;
         loop {
-            tries += 1;
+            let before = self.progress.done.load(Ordering::Relaxed);
             match self.fetch(descriptor, &partial).await {
                 Ok(()) => break,
-                Err(err) if tries < TRIES => {
+                Err(Failure::Final(err)) => return Err(err),
+                Err(Failure::Again(err)) => {
+                    let now = self.progress.done.load(Ordering::Relaxed);
+                    if now.saturating_sub(before) >= ENOUGH {
+                        tries = 0;
+                    }
+                    tries += 1;
+                    if tries >= TRIES {
+                        return Err(err);
+                    }
                     tracing::debug!("blob {}: {err:#}", descriptor.digest);
                     tokio::time::sleep(Duration::from_millis(200 << tries)).await;
                 }
-                Err(err) => return Err(err),
             }
         }
         let (from, to) = (partial.clone(), place.clone());
@@ -336,9 +390,10 @@ impl Source<'_> {
         Ok(place)
     }
 
-    async fn fetch(&self, descriptor: &Descriptor, partial: &PathBuf) -> Result<()> {
-        let client = self.client(&descriptor.digest)?;
-        let file = std::fs::OpenOptions::new()
+    /// One attempt; what it has got stays in `partial`.
+    async fn fetch(&self, descriptor: &Descriptor, partial: &PathBuf) -> Result<(), Failure> {
+        let client = self.client(&descriptor.digest).map_err(Failure::Final)?;
+        let mut file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)
             .read(true)
@@ -356,39 +411,63 @@ impl Source<'_> {
             })
             .await??;
         }
+        let resumed = have > 0;
+        // Bytes that are not the blob's go. If they began with an earlier
+        // attempt the next one begins anew.
+        let wrong = |file: &std::fs::File, message: String| {
+            drop(file.set_len(0));
+            match resumed {
+                true => Failure::Again(anyhow::anyhow!(message)),
+                false => Failure::Final(anyhow::anyhow!(message)),
+            }
+        };
         let wait = Duration::from_secs(self.images.config.pull_progress_timeout_s.max(1));
         let layer = OciDescriptor {
             digest: descriptor.digest.clone(),
             size: i64::try_from(descriptor.size)?,
             ..OciDescriptor::default()
         };
-        let mut stream = if have > 0 {
-            let answer = client.pull_blob_stream_partial(&self.image, &layer, have, None);
-            match tokio::time::timeout(wait, answer).await?? {
-                BlobResponse::Partial(stream) => stream.stream,
-                BlobResponse::Full(stream) => {
-                    file.set_len(0)?;
-                    hash = Sha256::new();
-                    have = 0;
-                    stream.stream
-                }
+        let answer = async {
+            if !resumed {
+                let answer = client.pull_blob_stream(&self.image, &layer).await?;
+                return Ok(BlobResponse::Full(answer));
             }
-        } else {
-            let answer = client.pull_blob_stream(&self.image, &layer);
-            tokio::time::timeout(wait, answer).await??.stream
+            let answer = client.pull_blob_stream_partial(&self.image, &layer, have, None);
+            answer.await
         };
-        let mut file = file;
-        while let Some(chunk) = tokio::time::timeout(wait, stream.next())
-            .await
-            .with_context(|| format!("no byte in {wait:?}"))?
-        {
-            let chunk = chunk?;
-            have = have.saturating_add(chunk.len() as u64);
+        let answer = match tokio::time::timeout(wait, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(err)) if is_final(&err) => return Err(wrong(&file, err.to_string())),
+            Ok(Err(err)) => return Err(err.into()),
+            Err(_) => return Err(Failure::Final(stall(wait))),
+        };
+        let mut stream = match answer {
+            BlobResponse::Partial(stream) => stream.stream,
+            BlobResponse::Full(stream) => {
+                // Also of a server that knows no ranges.
+                file.set_len(0)?;
+                hash = Sha256::new();
+                have = 0;
+                stream.stream
+            }
+        };
+        let first = have;
+        loop {
+            let chunk = match tokio::time::timeout(wait, stream.next()).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(None) => break,
+                // The library compares digests as well, at the end.
+                Ok(Some(Err(_))) if have == descriptor.size => break,
+                Ok(Some(Err(err))) => return Err(err.into()),
+                Err(_) if have == first => return Err(Failure::Final(stall(wait))),
+                Err(_) => return Err(Failure::Again(stall(wait))),
+            };
             let counted = chunk.len() as u64;
+            have = have.saturating_add(counted);
             self.progress.done.fetch_add(counted, Ordering::Relaxed);
             if have > descriptor.size {
-                drop(file.set_len(0));
-                bail!("more bytes than the manifest says");
+                let message = "more bytes than the manifest says".to_owned();
+                return Err(wrong(&file, message));
             }
             // Hashing and the page cache are quicker than the network; the
             // runtime has more than one thread.
@@ -396,15 +475,54 @@ impl Source<'_> {
             file.write_all(&chunk)?;
         }
         if have != descriptor.size {
-            bail!("{have} of {} bytes", descriptor.size);
+            let message = format!("{have} of {} bytes", descriptor.size);
+            return Err(Failure::Again(anyhow::anyhow!(message)));
         }
         let digest = format!("sha256:{}", crate::ids::hex(&hash.finalize()));
         if digest != descriptor.digest {
-            file.set_len(0)?;
-            bail!("the bytes have the digest {digest}");
+            return Err(wrong(&file, format!("the bytes have the digest {digest}")));
         }
         Ok(())
     }
+}
+
+/// Why an attempt to fetch a blob came to nothing.
+enum Failure {
+    /// The network; another attempt goes on where this one ended.
+    Again(anyhow::Error),
+    /// The server's last word.
+    Final(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(err: E) -> Self {
+        Self::Again(err.into())
+    }
+}
+
+fn stall(wait: Duration) -> anyhow::Error {
+    anyhow::anyhow!("no byte in {wait:?} (images.pull_progress_timeout_s)")
+}
+
+/// Refusals; a server in trouble (5xx) or with too much to do may be asked again.
+fn is_final(err: &OciDistributionError) -> bool {
+    match err {
+        OciDistributionError::ServerError { code, .. } => {
+            (400..500).contains(code) && !matches!(code, 408 | 425 | 429)
+        }
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let mut errors = envelope.errors.iter();
+            !errors.any(|err| err.code == OciErrorCode::Toomanyrequests)
+        }
+        OciDistributionError::RequestError(err) => err.is_builder() || err.is_redirect(),
+        OciDistributionError::IoError(_) => false,
+        _ => true,
+    }
+}
+
+/// Nobody is there; another mirror may be.
+fn is_away(err: &OciDistributionError) -> bool {
+    matches!(err, OciDistributionError::RequestError(err) if err.is_connect())
 }
 
 struct HashWriter<'a>(&'a mut Sha256);
@@ -420,7 +538,7 @@ impl Write for HashWriter<'_> {
     }
 }
 
-/// `blobs/sha256/DIGITS`, and `ingest/DIGITS` while a download is under way.
+/// `blobs/sha256/DIGITS`, and `ingest/DIGITS-SERVER` while a download is under way.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     dir: PathBuf,
@@ -442,8 +560,16 @@ impl Blobs {
         Ok(self.dir.join(digits(digest)?))
     }
 
-    fn partial(&self, digest: &str) -> Result<PathBuf> {
-        Ok(self.ingest.join(digits(digest)?))
+    /// A place for a blob whose digest is not known yet.
+    pub fn temporary(&self) -> PathBuf {
+        self.ingest.join(crate::ids::random())
+    }
+
+    /// Where the bytes of one server are until all are there.
+    fn partial(&self, digest: &str, host: &str) -> Result<PathBuf> {
+        let host = crate::ids::hex(&Sha256::digest(host));
+        let name = format!("{}-{}", digits(digest)?, crate::ids::short(&host));
+        Ok(self.ingest.join(name))
     }
 
     pub fn put(&self, digest: &str, bytes: &[u8]) -> Result<()> {

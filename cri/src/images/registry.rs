@@ -170,7 +170,10 @@ impl Endpoint {
             accept_invalid_certificates: self.skip_verify,
             extra_root_certificates: roots,
             connect_timeout: Some(Duration::from_secs(15)),
-            read_timeout: Some(Duration::from_secs(config.pull_progress_timeout_s)),
+            // The pull's own comes first and says what it is.
+            read_timeout: Some(Duration::from_secs(
+                config.pull_progress_timeout_s.max(1).saturating_mul(2),
+            )),
             user_agent: concat!("runsc-cri/", env!("CARGO_PKG_VERSION")),
             https_proxy: variable("HTTPS_PROXY"),
             http_proxy: variable("HTTP_PROXY"),

@@ -99,7 +99,7 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 /// By its first bytes: gzip, zstd, or a plain archive.
-fn decompress<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a>> {
+pub fn decompress<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a>> {
     use std::io::BufRead;
     let mut input = BufReader::with_capacity(256 << 10, input);
     let magic = input.fill_buf()?;

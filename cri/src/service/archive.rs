@@ -1,16 +1,17 @@
 //! The service behind `runsc-cri image`: pulls that tell how far they are, and
 //! archives.
 
-use std::path::Path;
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::images::pull::Progress;
 use crate::node::{Node, status};
@@ -20,6 +21,8 @@ use crate::proto::images::{
     ExportRequest, ExportResponse, ImportRequest, ImportResponse, PullProgress, PullRequest,
 };
 
+/// Bytes of an archive in one message.
+pub const CHUNK: usize = 1 << 20;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -28,12 +31,47 @@ pub struct Service {
     pub node: Arc<Node>,
 }
 
-fn absolute(path: &str) -> Result<&Path, Status> {
-    let path = Path::new(path);
-    if path.is_absolute() {
-        return Ok(path);
+/// What a client sends, for a blocking reader. A client that goes away is an
+/// error, not the end.
+struct Incoming {
+    stream: Streaming<ImportRequest>,
+    chunk: Vec<u8>,
+    read: usize,
+    runtime: Handle,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read >= self.chunk.len() {
+            match self.runtime.block_on(self.stream.message()) {
+                Ok(Some(message)) => self.chunk = message.data,
+                Ok(None) => return Ok(0),
+                Err(err) => return Err(io::Error::other(err.message().to_owned())),
+            }
+            self.read = 0;
+        }
+        let mut rest = self.chunk.get(self.read..).unwrap_or_default();
+        let n = rest.read(buffer)?;
+        self.read = self.read.saturating_add(n);
+        Ok(n)
     }
-    Err(Status::invalid_argument("the path is not absolute"))
+}
+
+/// What a client receives, from a blocking writer.
+struct Outgoing(mpsc::Sender<Result<ExportResponse, Status>>);
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let chunk = bytes.get(..bytes.len().min(CHUNK)).unwrap_or_default();
+        let data = chunk.to_vec();
+        let sent = self.0.blocking_send(Ok(ExportResponse { data }));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(chunk.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tonic::async_trait]
@@ -78,13 +116,27 @@ impl Images for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
+    type ExportStream = Pin<Box<dyn Stream<Item = Result<ExportResponse, Status>> + Send>>;
+
     async fn import(
         &self,
-        request: Request<ImportRequest>,
+        request: Request<Streaming<ImportRequest>>,
     ) -> Result<Response<ImportResponse>, Status> {
-        let request = request.into_inner();
-        let path = absolute(&request.path)?;
-        let found = self.node.images.import(path, &request.name).await;
+        let mut stream = request.into_inner();
+        let first = stream.message().await?;
+        let first = first.ok_or_else(|| Status::invalid_argument("no archive"))?;
+        let archive = Incoming {
+            stream,
+            chunk: first.data,
+            read: 0,
+            runtime: Handle::current(),
+        };
+        let node = Arc::clone(&self.node);
+        // A client that goes away does not leave half an import behind.
+        let import = async move { node.images.import(archive, &first.name).await };
+        let found = tokio::spawn(import)
+            .await
+            .map_err(|err| Status::internal(err.to_string()))?;
         let images = found.map_err(status)?.into_iter().map(|record| record.id);
         Ok(Response::new(ImportResponse {
             images: images.collect(),
@@ -94,11 +146,16 @@ impl Images for Service {
     async fn export(
         &self,
         request: Request<ExportRequest>,
-    ) -> Result<Response<ExportResponse>, Status> {
-        let request = request.into_inner();
-        let path = absolute(&request.path)?;
-        let done = self.node.images.export(&request.images, path).await;
-        done.map_err(status)?;
-        Ok(Response::new(ExportResponse {}))
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        let names = request.into_inner().images;
+        let (sender, receiver) = mpsc::channel(4);
+        let node = Arc::clone(&self.node);
+        tokio::spawn(async move {
+            let done = node.images.export(&names, Outgoing(sender.clone())).await;
+            if let Err(err) = done {
+                let _ = sender.send(Err(status(err))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

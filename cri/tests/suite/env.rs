@@ -193,6 +193,7 @@ impl Env {
                  [cni]\nconfig_dir = \"{d}/cni\"\n\
                  [images]\nregistry_config_dir = \"{d}/certs.d\"\n\
                  max_layer_bytes = 268435456\nmax_layer_files = 20000\n\
+                 pull_progress_timeout_s = 4\n\
                  [metrics]\nlisten = \"127.0.0.1:{port}\"\n\
                  [log]\nlevel = \"debug,h2=info,hyper=info,tower=info\"\n{runsc}",
                 port = self.metrics_port,

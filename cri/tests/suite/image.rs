@@ -27,6 +27,15 @@ pub fn digest(bytes: &[u8]) -> String {
 pub struct Layer {
     builder: tar::Builder<Vec<u8>>,
     pub compression: Compression,
+    media_type: Option<&'static str>,
+}
+
+/// A layer as registries have it.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    pub bytes: Vec<u8>,
+    pub diff_id: String,
+    pub media_type: String,
 }
 
 impl Default for Layer {
@@ -34,6 +43,7 @@ impl Default for Layer {
         Self {
             builder: tar::Builder::new(Vec::new()),
             compression: Compression::Gzip,
+            media_type: None,
         }
     }
 }
@@ -108,29 +118,46 @@ impl Layer {
         self
     }
 
-    /// (blob, diff id, media type)
-    fn finish(self) -> Result<(Vec<u8>, String, &'static str)> {
+    /// Says it is of this type.
+    pub fn typed(mut self, media_type: &'static str) -> Self {
+        self.media_type = Some(media_type);
+        self
+    }
+
+    pub fn finish(self) -> Result<Blob> {
         let plain = self.builder.into_inner()?;
         let diff_id = digest(&plain);
-        Ok(match self.compression {
+        let (bytes, media_type) = match self.compression {
             Compression::Gzip => {
                 let mut encoder =
                     flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(&plain)?;
-                (
-                    encoder.finish()?,
-                    diff_id,
-                    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                )
+                let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+                (encoder.finish()?, docker)
             }
             Compression::Zstd => (
                 zstd::encode_all(plain.as_slice(), 1)?,
-                diff_id,
                 "application/vnd.oci.image.layer.v1.tar+zstd",
             ),
-            Compression::None => (plain, diff_id, "application/vnd.oci.image.layer.v1.tar"),
+            Compression::None => (plain, "application/vnd.oci.image.layer.v1.tar"),
+        };
+        Ok(Blob {
+            bytes,
+            diff_id,
+            media_type: self.media_type.unwrap_or(media_type).to_owned(),
         })
     }
+}
+
+/// An image's configuration, for these layers.
+pub fn configuration(diff_ids: &[String], config: &Value) -> Vec<u8> {
+    let value = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    value.to_string().into_bytes()
 }
 
 /// A layer with busybox and links for its applets.
@@ -217,25 +244,20 @@ pub async fn push(registry: &str, name: &str, layers: Vec<Layer>, config: Value)
     let mut descriptors = Vec::new();
     let mut diff_ids = Vec::new();
     for layer in layers {
-        let (blob, diff_id, media_type) = layer.finish()?;
+        let blob = layer.finish()?;
         let descriptor = OciDescriptor {
-            media_type: media_type.to_owned(),
-            digest: digest(&blob),
-            size: i64::try_from(blob.len())?,
+            media_type: blob.media_type,
+            digest: digest(&blob.bytes),
+            size: i64::try_from(blob.bytes.len())?,
             ..OciDescriptor::default()
         };
         client
-            .push_blob(&reference, blob, &descriptor.digest)
+            .push_blob(&reference, blob.bytes, &descriptor.digest)
             .await?;
-        diff_ids.push(diff_id);
+        diff_ids.push(blob.diff_id);
         descriptors.push(descriptor);
     }
-    let config = serde_json::to_vec(&json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    }))?;
+    let config = configuration(&diff_ids, &config);
     let config_descriptor = OciDescriptor {
         media_type: "application/vnd.docker.container.image.v1+json".to_owned(),
         digest: digest(&config),

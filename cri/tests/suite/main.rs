@@ -11,6 +11,7 @@
 //! handler `runsc`, RUNSC_CRI another daemon (a release build, for figures). Needs root, `docker-registry`, the standard network plugins,
 //! `runc`, and a static busybox.
 
+mod bad_registry;
 mod cases;
 mod env;
 mod image;

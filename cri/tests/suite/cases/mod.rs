@@ -1,5 +1,6 @@
 //! The cases, by subject.
 
+mod archives;
 mod basic;
 mod crash;
 mod figures;
@@ -8,6 +9,7 @@ mod kubelet;
 mod load;
 mod mounts;
 mod pods;
+mod registries;
 mod security;
 mod state;
 mod streaming;
@@ -72,6 +74,8 @@ pub fn all() -> Vec<Case> {
     all.extend(streaming::cases());
     all.extend(figures::cases());
     all.extend(images::cases());
+    all.extend(registries::cases());
+    all.extend(archives::cases());
     all.extend(mounts::cases());
     all.extend(pods::cases());
     all.extend(security::cases());
