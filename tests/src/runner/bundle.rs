@@ -208,6 +208,11 @@ pub fn tree(pid: u32) -> Vec<u32> {
     all
 }
 
+/// An error that says what, unless the condition holds.
+pub fn check(ok: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if ok { Ok(()) } else { Err(what()) }
+}
+
 /// Expectations on the end of a command.
 pub fn expect(done: &Done, code: i32, stdout: &str) -> Result<(), String> {
     if done.code() != Some(code) || done.stdout != stdout {

@@ -10,6 +10,7 @@ pub mod known;
 pub mod long;
 pub mod network;
 pub mod options;
+pub mod pod;
 pub mod pods;
 pub mod pool;
 pub mod programs;

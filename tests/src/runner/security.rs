@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::process::{Child, Stdio};
 
-use super::bundle::{Ctx, tree};
+use super::bundle::{Ctx, check, tree};
 use super::cli::Test;
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -23,10 +23,6 @@ pub const TESTS: &[(&str, Test)] = &[
     ),
     ("no_core_files", no_core_files),
 ];
-
-fn check(ok: bool, what: impl FnOnce() -> String) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(what()) }
-}
 
 struct Live {
     child: Child,
