@@ -13,7 +13,7 @@ use syscall_tables::Errno;
 use crate::task::{Gid, Uid};
 use crate::tty::{Master, Slave, Terminal, open_current};
 use crate::vfs::device::{DeviceOpen, DeviceRegistry};
-use crate::vfs::path::lookup;
+use crate::vfs::lookup::lookup;
 use crate::vfs::{
     Attr, DirEntry, File, FileKind, FileOps, FileSystem, FsStat, Inode, InodeRef, MountRequest,
     OpenRequest, SetAttr, Timestamp, VfsPath, make_dev,

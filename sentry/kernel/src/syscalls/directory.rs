@@ -10,8 +10,9 @@ use crate::ctx::{Ctx, SysResult};
 use crate::task::CapSet;
 use crate::user::Args;
 use crate::vfs::notify::Mask;
-use crate::vfs::path::{ParentAndLast, path_from, resolve, resolve_parent};
+use crate::vfs::path::{ParentAndLast, resolve, resolve_parent};
 use crate::vfs::perm::{self, Access};
+use crate::vfs::shown::path_from;
 use crate::vfs::{DirEntry, Fd, FileKind, RenameFlags, Start, VfsPath, WalkFlags};
 
 /// Most bytes one `getdents` fills.
@@ -70,7 +71,7 @@ async fn do_mknod(ctx: &mut Ctx<'_>, start: Start, path: u64, mode: u32, dev: u3
     // Existing names win over missing capabilities.
     if is_device && !is_whiteout && !creds.has(CapSet::MKNOD) {
         let name = at.name(Errno::EEXIST)?;
-        let known = crate::vfs::path::lookup(&at.parent, name)?;
+        let known = crate::vfs::lookup::lookup(&at.parent, name)?;
         return Err(if known.inode().is_some() {
             Errno::EEXIST
         } else {

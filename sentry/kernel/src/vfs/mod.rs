@@ -10,6 +10,9 @@
 //! | `mount.rs`, `mount_ns.rs`, `propagation.rs` | mounts, namespaces, peer groups |
 //! | `mountinfo.rs` | mount tables for `/proc` |
 //! | `path.rs` | path walks with permission checks |
+//! | `lookup.rs` | one name in one directory |
+//! | `fs_context.rs` | root, working directory and umask of a process |
+//! | `shown.rs` | paths as programs are shown them |
 //! | `path_cache.rs` | whole paths walked lately |
 //! | `perm.rs` | who may do what |
 //! | `names.rs` | making, removing and renaming names |
@@ -40,8 +43,10 @@ pub mod dnotify;
 mod fd_table;
 pub mod fifo;
 mod file;
+mod fs_context;
 mod inode;
 pub mod locks;
+pub mod lookup;
 mod mount;
 mod mount_ns;
 pub mod mountinfo;
@@ -52,6 +57,7 @@ pub mod path;
 pub mod path_cache;
 pub mod perm;
 mod propagation;
+pub mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -60,11 +66,12 @@ mod types;
 pub use dentry::{Dentry, DentryCache};
 pub use fd_table::{Fd, FdFlags, FdTable};
 pub use file::{File, FileOps, FileOwner, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
+pub use fs_context::{FsContext, FsContextRef, FsState};
 pub use inode::{FileSystem, Inode, InodeRef, OpenRequest, RenameFlags, XattrFlags};
 pub use mount::{Mount, MountFlags, Superblock, VfsPath};
 pub use mount_ns::{MountNamespace, UmountMode};
 pub use names::Renamed;
-pub use path::{FsContext, FsContextRef, FsState, Start, WalkFlags};
+pub use path::{Start, WalkFlags};
 pub use propagation::PropagationType;
 pub use state::{FsFactory, MountRequest, Vfs, dev_major, dev_minor, make_dev};
 pub use types::{Attr, DirEntry, EntryName, FileKind, FsStat, Owner, SetAttr, SetTime, Timestamp};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::path::path_from;
+use super::shown::path_from;
 use super::{FsState, Mount, MountFlags, VfsPath, dev_major, dev_minor};
 
 /// Content of `/proc/PID/mounts` for a process with root and namespace `fs`.

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use syscall_tables::Errno;
 
-use super::path::{Last, ParentAndLast, lookup_locked};
+use super::lookup::lookup_locked;
+use super::path::{Last, ParentAndLast};
 use super::perm::{self, Access, S_ISGID, S_ISUID};
 use super::{Dentry, FileKind, InodeRef, RenameFlags, Vfs, VfsPath};
 use crate::task::{CapSet, Creds};

@@ -9,7 +9,8 @@ use syscall_tables::abi::OpenFlags;
 
 use super::device::DeviceOpen;
 use super::fifo::PeerWait;
-use super::path::{LinkEnd, ParentAndLast, Walk, WalkFlags, lookup_locked, resolve_as};
+use super::lookup::lookup_locked;
+use super::path::{LinkEnd, ParentAndLast, Walk, WalkFlags, resolve_as};
 use super::perm::{self, Access};
 use super::{
     Dentry, File, FileKind, FileOps, MountFlags, OpenMode, OpenRequest, SetAttr, Start,

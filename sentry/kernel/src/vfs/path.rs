@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bitflags::bitflags;
-use parking_lot::RwLock;
 use syscall_tables::Errno;
 
+use super::lookup::lookup;
 use super::path_cache::{Before, Question};
 use super::perm::{self, Access};
-use super::{Dentry, Fd, FileKind, MountFlags, MountNamespace, Vfs, VfsPath};
+use super::{Dentry, Fd, FileKind, MountFlags, Vfs, VfsPath};
 use crate::kernel::Kernel;
 use crate::task::{Creds, Task};
 
@@ -24,50 +24,6 @@ pub const NAME_MAX: usize = 255;
 pub const PATH_MAX: usize = 4096;
 /// Most symlinks followed in one walk.
 const LINK_MAX: u32 = 40;
-
-/// Root, working directory and umask of a process (`CLONE_FS`).
-pub struct FsContext {
-    pub state: RwLock<FsState>,
-}
-
-#[derive(Clone)]
-pub struct FsState {
-    pub root: VfsPath,
-    pub cwd: VfsPath,
-    pub umask: u32,
-    /// The mount namespace; `CLONE_NEWNS` and `CLONE_FS` exclude each other,
-    /// so it can live here.
-    pub namespace: Arc<MountNamespace>,
-}
-
-impl FsState {
-    /// At the root of `namespace`; `None` for one that is being torn down.
-    pub fn at_root_of(namespace: &Arc<MountNamespace>) -> Option<Self> {
-        let root = namespace.root()?.enter_mounts();
-        Some(Self {
-            cwd: root.clone(),
-            root,
-            umask: 0o022,
-            namespace: namespace.clone(),
-        })
-    }
-}
-
-impl FsContext {
-    pub fn new(state: FsState) -> FsContextRef {
-        Arc::new(Self {
-            state: RwLock::new(state),
-        })
-    }
-
-    /// An independent copy (`fork` without `CLONE_FS`).
-    pub fn duplicate(&self) -> FsContextRef {
-        Self::new(self.state.read().clone())
-    }
-}
-
-/// Shared handle.
-pub type FsContextRef = Arc<FsContext>;
 
 /// Where a path without leading slash starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -676,96 +632,4 @@ pub enum LinkEnd {
 enum LinkBody {
     Text(Vec<u8>),
     Magic(VfsPath),
-}
-
-/// The child `name` of the directory `dir`, from the cache or the file
-/// system; a negative dentry if there is none.
-pub fn lookup(dir: &VfsPath, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
-    if let Some(child) = lookup_cached(dir, name)? {
-        return Ok(child);
-    }
-    let _shared = dir.dentry.dir_lock.read();
-    lookup_locked(dir, name)
-}
-
-/// [`lookup`] for a caller that holds the directory's `dir_lock`.
-pub(super) fn lookup_locked(dir: &VfsPath, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
-    if let Some(child) = lookup_cached(dir, name)? {
-        return Ok(child);
-    }
-    let inode = dir.inode_ref()?;
-    match inode.lookup(name) {
-        Ok(child) => Ok(dir.dentry.insert_child(name, Some(child))),
-        Err(Errno::ENOENT) => Ok(dir.dentry.insert_child(name, None)),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn lookup_cached(dir: &VfsPath, name: &[u8]) -> Result<Option<Arc<Dentry>>, Errno> {
-    let Some(child) = dir.dentry.cached_child(name) else {
-        return Ok(None);
-    };
-    if dir.mount.sb.revalidate && !child.is_mountpoint() {
-        let inode = dir.inode_ref()?;
-        if !inode.lookup_revalidate(name, child.inode()) {
-            child.forget();
-            return Ok(None);
-        }
-    }
-    Ok(Some(child))
-}
-
-/// The absolute path of `path` as seen from the root of `fs`, as `getcwd`
-/// and `/proc/PID/exe` show it.
-pub fn display_path(fs: &FsContext, path: &VfsPath) -> Vec<u8> {
-    let root = fs.state.read().root.clone();
-    let (mut shown, reachable) = path_from(&root, path);
-    if !reachable && !path.is_anonymous() {
-        let mut marked = b"(unreachable)".to_vec();
-        marked.append(&mut shown);
-        shown = marked;
-    }
-    shown
-}
-
-/// The path of `path` from `root`, and whether it is below `root` at all
-/// (otherwise it starts at the top of its own tree). Removed names end in
-/// ` (deleted)`.
-pub fn path_from(root: &VfsPath, path: &VfsPath) -> (Vec<u8>, bool) {
-    if path.is_anonymous() {
-        return (path.dentry.name().to_vec(), false);
-    }
-    let deleted = path.dentry.is_removed();
-    let mut names: Vec<Arc<[u8]>> = Vec::new();
-    let mut at = path.clone();
-    let reachable = loop {
-        if at.same_place(root) {
-            break true;
-        }
-        if let Some(below) = at.leave_mount() {
-            at = below;
-            continue;
-        }
-        if Arc::ptr_eq(&at.dentry, &at.mount.root) {
-            break false;
-        }
-        let (parent, name) = at.dentry.parent_and_name();
-        let Some(parent) = parent else {
-            break false;
-        };
-        names.push(name);
-        at.dentry = parent;
-    };
-    let mut shown = Vec::new();
-    for name in names.iter().rev() {
-        shown.push(b'/');
-        shown.extend_from_slice(name);
-    }
-    if shown.is_empty() {
-        shown.push(b'/');
-    }
-    if deleted {
-        shown.extend_from_slice(b" (deleted)");
-    }
-    (shown, reachable)
 }

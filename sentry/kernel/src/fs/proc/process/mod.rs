@@ -30,7 +30,7 @@ use super::Shared;
 use crate::fs::kernfs::{Listing, OpenDir, OpenText, SizeOf, Source, Viewer, set_attr};
 use crate::task::access::AccessCreds;
 use crate::task::{Gid, Pid, Task, Uid};
-use crate::vfs::path::path_from;
+use crate::vfs::shown::path_from;
 use crate::vfs::{
     Attr, DirEntry, FileKind, FileOps, Inode, InodeRef, OpenRequest, SetAttr, VfsPath,
 };

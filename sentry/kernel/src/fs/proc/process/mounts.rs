@@ -10,7 +10,7 @@ use crate::fs::kernfs::OpenText;
 use crate::sync::{Events, WaitQueue};
 use crate::task::Task;
 use crate::vfs::mountinfo;
-use crate::vfs::path::path_from;
+use crate::vfs::shown::path_from;
 use crate::vfs::{File, FileOps, MountNamespace, VfsPath};
 
 pub(super) fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
