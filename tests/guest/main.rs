@@ -64,6 +64,7 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("mm", mm::advise::CASES),
     ("mm", mm::share::CASES),
     ("mm", mm::file::CASES),
+    ("mm", mm::untouched::CASES),
     ("mm", mm::report::CASES),
     ("mm", mm::memfd::CASES),
     ("mm", mm::limits::CASES),

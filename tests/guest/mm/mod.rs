@@ -10,6 +10,7 @@ pub mod protect;
 pub mod remap;
 pub mod report;
 pub mod share;
+pub mod untouched;
 
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 

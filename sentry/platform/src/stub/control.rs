@@ -8,6 +8,10 @@
 //!
 //! Registers: `r12` command page, `r13` slot 0, `r14d` batch number, `rbx`
 //! index in the batch, `rbp` call number, `r15` operation or spin deadline.
+//!
+//! A new process has one thread, which carries out its first batch. When that
+//! makes a thread, it is the new one that goes on here, while the first becomes
+//! the app thread: that one is waited for.
 
 use core::arch::global_asm;
 
@@ -86,8 +90,14 @@ global_asm!(
     "test rax, rax",
     "jnz 9f",
     "xor r14d, r14d",
-    // Wait for a batch: spin, then sleep.
+    // Wait for a batch: spin, unless somebody else is to have the CPU, then
+    // sleep.
     "stub_control_loop:",
+    "mov ebx, [r12 + {k_seq}]",
+    "cmp ebx, r14d",
+    "jne 5f",
+    "cmp dword ptr [r12 + {k_rest}], 0",
+    "jne 3f",
     "movabs rbp, {global}",
     "rdtsc",
     "shl rdx, 32",
@@ -140,11 +150,22 @@ global_asm!(
     "syscall",
     "cmp ebp, 56", // clone
     "jne 7f",
-    "test rax, rax",
-    "jnz 7f",
     "test edi, {clone_vm}",
-    "jnz stub_thread",
-    "jmp stub_attach",
+    "jnz 4f",
+    "test rax, rax",
+    "jz stub_attach",
+    "jmp 7f",
+    "4:",
+    "test byte ptr [r15 + 56], {change_places}",
+    "jnz stub_change_places",
+    "test rax, rax",
+    "jz stub_thread",
+    "jmp 7f",
+    "stub_change_places:",
+    "test rax, rax",
+    "jle 7f",
+    "mov rsp, rsi",
+    "jmp stub_thread",
     "7:",
     "mov [r13 + rbx * 8 + {r_results}], rax",
     "inc ebx",
@@ -220,6 +241,8 @@ global_asm!(
     max_ops = const l::MAX_OPS,
     k_signal_stack = const l::K_SIGNAL_STACK,
     ignore_error = const l::OP_IGNORE_ERROR,
+    change_places = const l::OP_CHANGE_PLACES,
+    k_rest = const l::K_REST,
     clone_vm = const l::CLONE_VM,
     r_sleeping = const l::R_SLEEPING,
     r_results = const l::R_RESULTS,

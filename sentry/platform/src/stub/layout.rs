@@ -75,6 +75,8 @@ pub const COMMAND_LEN: u64 = 0x4000;
 pub const K_SEQ: u64 = 0x0;
 /// Operations in it (u32).
 pub const K_COUNT: u64 = 0x4;
+/// Not 0: do not spin after this batch (u32).
+pub const K_REST: u64 = 0x8;
 /// `stack_t` of the thread being created.
 pub const K_SIGNAL_STACK: u64 = 0x40;
 /// `struct msghdr` and `struct iovec` for receiving descriptors.
@@ -86,12 +88,18 @@ pub const K_OP_LEN: u64 = 64;
 pub const MAX_OPS: u64 = (COMMAND_LEN - K_OPS) / K_OP_LEN;
 /// Flag of an operation: an error does not end the batch.
 pub const OP_IGNORE_ERROR: u64 = 1;
+/// Flag of an operation that clones a thread: the new one goes on with the
+/// batch, and the one that has cloned it becomes the app thread.
+pub const OP_CHANGE_PLACES: u64 = 2;
 
 /// Contexts: slot 0 belongs to the control thread, the others to app threads.
 pub const CONTEXTS: u64 = STUB_BASE + 0x1000_0000;
 pub const SLOT_LEN: u64 = 0x2_0000;
 pub const SLOTS: u64 = 16384;
 pub const CONTEXTS_LEN: u64 = SLOT_LEN * SLOTS;
+/// Zeros: behind what is mapped, where nobody can write.
+pub const ZEROS: u64 = CONTEXTS_LEN;
+pub const ZEROS_LEN: u64 = 0x1000;
 
 /// Slot 0: number of the latest finished batch (u32).
 pub const R_DONE: u64 = 0x0;

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -37,8 +37,8 @@ const _: () = assert!(MAX_CALLS as u64 <= l::MAX_OPS);
 pub(super) struct HostCall {
     pub(super) nr: i64,
     pub(super) args: [u64; 6],
-    /// Go on with the batch whatever the result.
-    pub(super) ignore_error: bool,
+    /// `OP_*` of the layout.
+    pub(super) flags: u64,
 }
 
 impl HostCall {
@@ -50,15 +50,25 @@ impl HostCall {
         Self {
             nr,
             args: all,
-            ignore_error: false,
+            flags: 0,
         }
     }
 
+    /// Go on with the batch whatever the result.
     pub(super) fn ignoring_errors(self) -> Self {
-        Self {
-            ignore_error: true,
-            ..self
-        }
+        let flags = self.flags | l::OP_IGNORE_ERROR;
+        Self { flags, ..self }
+    }
+
+    /// The thread that this clones goes on with the batch, and the one that
+    /// carries it out becomes the app thread.
+    pub(super) fn changing_places(self) -> Self {
+        let flags = self.flags | l::OP_CHANGE_PLACES;
+        Self { flags, ..self }
+    }
+
+    pub(super) fn ignores_errors(&self) -> bool {
+        self.flags & l::OP_IGNORE_ERROR != 0
     }
 
     /// Receives what [`Control::send_fds`] sends. The message header is
@@ -112,7 +122,8 @@ impl Control {
     pub(super) fn new(hub: &Arc<Hub>) -> Result<(Self, StubEnds), Errno> {
         let (ours, theirs) = sys::stub_socket()?;
         let command_fd = shared::memfd(c"stub-command", l::COMMAND_LEN, Executable::No)?;
-        let contexts_fd = shared::memfd(c"stub-contexts", l::CONTEXTS_LEN, Executable::No)?;
+        let len = l::ZEROS + l::ZEROS_LEN;
+        let contexts_fd = shared::memfd(c"stub-contexts", len, Executable::No)?;
         let command = SharedMap::new(command_fd.as_fd(), l::COMMAND_LEN, shared::SEAL_CONTENT)?;
         let contexts = SharedMap::new(contexts_fd.as_fd(), l::CONTEXTS_LEN, shared::SEAL_SIZE)?;
         let contexts = Arc::new(contexts);
@@ -197,18 +208,17 @@ impl ControlGuard<'_> {
     pub(super) fn start(&self, calls: &[HostCall]) {
         let control = self.0;
         let mut count = 0;
+        // A new thread or process needs the CPU more than one that would spin.
+        let rest = calls.iter().any(|call| call.nr == libc::SYS_clone);
+        let word = control.command.u32(l::K_REST);
+        word.store(rest.into(), Ordering::Relaxed);
         for (call, index) in calls.iter().zip(0..l::MAX_OPS) {
             let base = l::K_OPS + index * l::K_OP_LEN;
             control.command.store(base, call.nr.cast_unsigned());
             for (arg, word) in call.args.iter().zip(1..) {
                 control.command.store(base + word * 8, *arg);
             }
-            let flags = if call.ignore_error {
-                l::OP_IGNORE_ERROR
-            } else {
-                0
-            };
-            control.command.store(base + 56, flags);
+            control.command.store(base + 56, call.flags);
             count += 1;
         }
         control
@@ -227,13 +237,15 @@ impl ControlGuard<'_> {
 
     /// Waits until the latest batch has ended.
     pub(super) async fn finished(&self) -> Result<(), Dead> {
-        let control = self.0;
-        if control.turn.lock().seq == 0 {
+        if self.0.turn.lock().seq == 0 {
             return Ok(());
         }
-        std::future::poll_fn(|cx| control.cell.poll(cx, SPINS))
-            .await
-            .map(drop)
+        std::future::poll_fn(|cx| self.poll_finished(cx, SPINS)).await
+    }
+
+    /// Whether the latest batch has ended; there must be one.
+    pub(super) fn poll_finished(&self, cx: &mut Context<'_>, spins: u32) -> Poll<Result<(), Dead>> {
+        self.0.cell.poll(cx, spins).map_ok(drop)
     }
 
     /// Carries out `calls` in order up to the first failure, which is the last

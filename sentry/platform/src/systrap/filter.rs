@@ -368,7 +368,7 @@ fn control_calls() -> Calls {
             ],
         ),
         // Guest memory from and to the transfer window.
-        (libc::SYS_pread64, vec![transfer()]),
+        (libc::SYS_pread64, vec![transfer(), zeros()]),
         (libc::SYS_pwrite64, vec![transfer()]),
         (
             libc::SYS_recvmsg,
@@ -482,6 +482,14 @@ fn transfer() -> Rule {
     rule()
         .arg(0, l::FD_CONTEXTS)
         .between(3, l::R_TRANSFER, l::R_TRANSFER + l::TRANSFER_LEN)
+        .guest_range(1, 2)
+}
+
+/// Zeros for guest memory.
+fn zeros() -> Rule {
+    rule()
+        .arg(0, l::FD_CONTEXTS)
+        .arg(3, l::ZEROS)
         .guest_range(1, 2)
 }
 

@@ -17,6 +17,7 @@
 //! | `patch/` | call sites that jump to the stub |
 //! | `calls.rs` | how calls have come, by program |
 //! | `memop.rs` | memory operations as host calls |
+//! | `put_off.rs` | mappings of files that wait until they are touched |
 //! | `open.rs` | files below `/proc` that stubs open for the sentry |
 //! | `filter.rs` | the seccomp filter |
 //! | `xstate.rs` | vector state |
@@ -41,6 +42,7 @@ mod memop;
 mod open;
 mod patch;
 mod pool;
+mod put_off;
 mod shared;
 mod space;
 mod stub;

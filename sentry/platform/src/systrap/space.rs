@@ -11,6 +11,7 @@ use super::control::{ControlGuard, HostCall, MAX_CALLS};
 use super::layout as l;
 use super::memop::{self, FD_ARG, Plan};
 use super::patch::{self, Patching, TextMap};
+use super::put_off::PutOff;
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
 use crate::residency::FinalPeak;
@@ -21,6 +22,7 @@ pub(super) struct SystrapSpace {
     me: Weak<Self>,
     pub(super) stub: Arc<Stub>,
     pub(super) texts: TextMap,
+    pub(super) put_off: PutOff,
     /// Of the program that runs here.
     calls: Mutex<Arc<Counts>>,
 }
@@ -91,10 +93,19 @@ impl<'a> Batch<'a> {
     /// Adds a store of `bytes`, of which as many are taken as there is room
     /// for; how many.
     fn add_write(&mut self, owner: usize, addr: u64, bytes: &[u8]) -> usize {
+        if self.is_full() {
+            return 0;
+        }
+        let all = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if all <= l::ZEROS_LEN && bytes.iter().all(|&byte| byte == 0) {
+            let args = [l::FD_CONTEXTS, addr, all, l::ZEROS];
+            self.push(owner, HostCall::new(libc::SYS_pread64, &args));
+            return bytes.len();
+        }
         let used = u64::try_from(self.window.len()).unwrap_or(l::TRANSFER_LEN);
         let room = usize::try_from(l::TRANSFER_LEN.saturating_sub(used)).unwrap_or(0);
         let part = bytes.get(..room).unwrap_or(bytes);
-        if part.is_empty() || self.is_full() {
+        if part.is_empty() {
             return 0;
         }
         self.window.extend_from_slice(part);
@@ -136,6 +147,7 @@ impl SystrapSpace {
             me: me.clone(),
             stub,
             texts,
+            put_off: PutOff::default(),
             calls: Mutex::new(calls),
         })
     }
@@ -152,6 +164,10 @@ impl SystrapSpace {
 
     /// Operations by the control thread, as few batches as possible.
     pub(super) async fn apply_all(&self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
+        self.settle().await.map_err(|dead| MemError {
+            index: 0,
+            errno: no_process(dead),
+        })?;
         let mut batch = Batch::default();
         self.add_ops(&mut batch, ops).await?;
         self.run_batch(&mut batch).await
@@ -164,6 +180,7 @@ impl SystrapSpace {
             let all = [memop::GUEST_START, l::STUB_BASE - memop::GUEST_START];
             batch.push(0, HostCall::new(libc::SYS_munmap, &all));
             self.texts.clear();
+            self.put_off.clear();
         }
         self.add_ops(&mut batch, image.ops).await?;
         for (owner, (addr, bytes)) in (image.ops.len()..).zip(image.writes) {
@@ -183,7 +200,15 @@ impl SystrapSpace {
                 bytes = bytes.get(taken..).unwrap_or_default();
             }
         }
-        self.run_batch(&mut batch).await
+        self.run_batch(&mut batch).await?;
+        let patched = async {
+            let control = self.stub.control.lock().await?;
+            self.patch_known(&control, image.ops).await
+        };
+        patched.await.map_err(|dead| MemError {
+            index: 0,
+            errno: no_process(dead),
+        })
     }
 
     async fn add_ops<'a>(
@@ -248,7 +273,7 @@ impl SystrapSpace {
         let results = control.run(&calls).await.map_err(gone)?;
         let failure = calls.iter().zip(&owners).zip(&results).find_map(
             |((call, owner), result)| match result {
-                Err(errno) if !call.ignore_error => Some(failed(*owner, *errno)),
+                Err(errno) if !call.ignores_errors() => Some(failed(*owner, *errno)),
                 // Memory that could be written in part only.
                 Ok(moved) if call.nr == libc::SYS_pread64 && call.args.get(2) != Some(moved) => {
                     Some(failed(*owner, Errno::EFAULT))
@@ -306,6 +331,9 @@ impl SystrapSpace {
         way: Transfer,
     ) -> Result<(), CopyFault> {
         let mut copied = 0;
+        if self.settle().await.is_err() {
+            return Err(CopyFault { copied });
+        }
         while copied < bytes.len() {
             let fault = CopyFault { copied };
             let at = u64::try_from(copied)
@@ -362,6 +390,7 @@ impl AddressSpace for SystrapSpace {
     fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
             let space = self.me.upgrade().ok_or(Errno::ESRCH)?;
+            self.settle().await.map_err(no_process)?;
             let thread = self.stub.take_thread().await?;
             let thread: Box<dyn GuestThread> = Box::new(SystrapThread::new(space, thread)?);
             Ok(thread)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,8 +13,8 @@ use syscall_tables::Errno;
 use super::Options;
 use super::calls::Programs;
 use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
-use super::control::{Control, HostCall};
-use super::hub::{Bell, Dead, Hub};
+use super::control::{Control, ControlGuard, HostCall, MAX_CALLS};
+use super::hub::{Bell, Cell, Dead, Hub};
 use super::layout as l;
 use super::patch::{Patching, Texts};
 use super::pool::{Blank, Pool};
@@ -27,6 +28,9 @@ use crate::residency::FinalPeak;
 
 /// Slot of the app thread that a stub is born with.
 const FIRST_SLOT: u64 = 1;
+
+/// How often the sentry looks for a new process before it waits.
+const BIRTH_SPINS: u32 = 300;
 
 /// Threads that are kept for reuse in one stub.
 const MAX_PARKED: usize = 8;
@@ -339,9 +343,11 @@ impl Stub {
             ),
             HostCall::new(libc::SYS_prctl, &death),
             HostCall::new(libc::SYS_sendto, &hello),
-            clone_thread(thread.slot),
+            // It is the first thread that is waited for.
+            clone_thread(thread.slot).changing_places(),
         ];
         child.start(&first);
+        let birth = Birth::expect(&machine.hub, &control, thread)?;
 
         let snapshot = {
             let parent = self.control.lock().await.map_err(no_process)?;
@@ -362,18 +368,18 @@ impl Stub {
             (*results.get(1).ok_or(Errno::EAGAIN)?)?;
             snapshot()
         };
-        child.finished().await.map_err(no_process)?;
-        let results = child.results(first.len());
-        drop(child);
+        let born = birth.wait(&child).await;
+        drop((birth, child));
         let (_, pid) = sys::receive(control.socket.as_fd(), &mut [0; 8])?;
         let stub = Self::adopt(machine, control, pid, FIRST_SLOT + 1)?;
         drop(watch);
-        for result in &results {
-            (*result)?;
-        }
-        let tid = results.get(4).copied().unwrap_or(Err(Errno::EAGAIN))?;
-        let tid = i32::try_from(tid).map_err(|_| Errno::EAGAIN)?;
-        Ok(((stub, ParkedThread { tid, ..thread }), snapshot))
+        born?;
+        let thread = ParkedThread {
+            tid: pid,
+            starting: false,
+            ..thread
+        };
+        Ok(((stub, thread), snapshot))
     }
 
     /// An app thread that waits for orders.
@@ -464,7 +470,9 @@ impl Stub {
     /// Keeps a thread that waits for orders, or ends it.
     pub(super) fn park(&self, thread: ParkedThread) {
         let mut threads = self.threads.lock();
-        if threads.parked.len() < MAX_PARKED {
+        // Of the thread that has the process' id nobody would hear that it has
+        // exited.
+        if threads.parked.len() < MAX_PARKED || thread.tid == self.pid {
             threads.parked.push(thread);
             return;
         }
@@ -485,6 +493,46 @@ impl Stub {
 impl Drop for Stub {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// The first answer of a new process' app thread, which says that the process
+/// has done all it was told.
+struct Birth {
+    cell: Arc<Cell>,
+    generation: u16,
+}
+
+impl Birth {
+    fn expect(hub: &Arc<Hub>, control: &Control, thread: ParkedThread) -> Result<Self, Errno> {
+        let cell = Cell::new(hub, &control.bell, thread.slot * l::SLOT_LEN + l::C_STATE)?;
+        let generation = thread.generation;
+        cell.expect_change_from(word(l::OP_START, generation));
+        Ok(Self { cell, generation })
+    }
+
+    /// Waits for it. The process' first batch ends early if something fails.
+    async fn wait(&self, first: &ControlGuard<'_>) -> Result<(), Errno> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(state) = self.cell.poll(cx, BIRTH_SPINS) {
+                let state = state.map_err(no_process)?;
+                let is_born = is_waiting(state, self.generation);
+                return Poll::Ready(is_born.then_some(()).ok_or(Errno::EAGAIN));
+            }
+            ready!(first.poll_finished(cx, 0)).map_err(no_process)?;
+            let failed = first.results(MAX_CALLS).into_iter().find_map(Result::err);
+            match failed {
+                Some(errno) => Poll::Ready(Err(errno)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        self.cell.retire();
     }
 }
 

@@ -110,6 +110,8 @@ pub(super) struct SystrapThread {
     undefined: u64,
     /// A trap that is reported once its site is patched.
     patching: Mutex<Option<(Trap, BoxFuture<'static, ()>)>>,
+    /// [`SystrapSpace::settle`] under way.
+    settling: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 /// What [`SystrapThread::poll_copy`] does with the bytes of a command.
@@ -152,6 +154,7 @@ impl SystrapThread {
             phase: Phase::Idle,
             undefined: 0,
             patching: Mutex::default(),
+            settling: Mutex::default(),
         };
         // The host thread may have been another's.
         thread.put_local_calls(false);
@@ -429,6 +432,31 @@ impl SystrapThread {
         })
     }
 
+    /// Has memory at these addresses made that was put off.
+    fn poll_settle(&mut self, cx: &mut Context<'_>, addr: u64, len: usize) -> Poll<()> {
+        if self.space.put_off.concerns(addr, len) && self.settling.get_mut().is_none() {
+            self.start_settling();
+        }
+        self.poll_settling(cx)
+    }
+
+    fn start_settling(&mut self) {
+        let space = self.space.clone();
+        // Of a stub that is gone all else that is asked tells.
+        let work = Box::pin(async move {
+            let _ = space.settle().await;
+        });
+        *self.settling.get_mut() = Some(work);
+    }
+
+    fn poll_settling(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(work) = self.settling.get_mut() {
+            ready!(work.as_mut().poll(cx));
+            *self.settling.get_mut() = None;
+        }
+        Poll::Ready(())
+    }
+
     /// Decodes why the stub has handed over; nothing if there is no reason.
     fn trap(&mut self, entry: Entry) -> Option<Trap> {
         if entry == Entry::Trampoline {
@@ -443,6 +471,10 @@ impl SystrapThread {
         let reg = |index: u64| map.load(self.turn.field(l::C_REGS + index * 8));
         let (trap_no, error_code) = (reg(l::REG_TRAPNO), reg(l::REG_ERR));
         self.take_regs();
+        if signo.cast_signed() == libc::SIGSEGV && self.space.put_off.concerns(addr, 1) {
+            self.start_settling();
+            return None;
+        }
         if self.space.texts.is_patched()
             && let Some(outcome) = self.translate(signo)
         {
@@ -567,6 +599,7 @@ impl SystrapThread {
                 _ => (0, 0),
             };
             if chunk == 0 {
+                ready!(self.poll_settle(cx, addr, len));
                 // The stub has to be waiting; a new one may not be yet.
                 if ready!(self.turn.poll_answer(cx)).is_err() {
                     self.phase = Phase::Idle;
@@ -669,13 +702,21 @@ impl SystrapThread {
         let memory = self.space.stub.machine.memory_calls;
         let mut index = 0;
         while let Some(op) = ops.get(index) {
+            if self.space.put_off(op) {
+                index += 1;
+                continue;
+            }
             if self.space.concerns_texts(op) {
+                self.settle_for(index, op).await?;
                 self.space.apply_to_texts(index, op).await?;
                 index += 1;
                 continue;
             }
             let plan = memop::plan(op, memory).map_err(|errno| MemError { index, errno })?;
             if let Plan::App(call) = plan {
+                if !self.space.put_off.is_empty() {
+                    self.settle_for(index, op).await?;
+                }
                 self.app_call(&call)
                     .await
                     .map_err(|errno| MemError { index, errno })?;
@@ -699,6 +740,17 @@ impl SystrapThread {
                     errno: failed.errno,
                 })?;
             index += len;
+        }
+        Ok(())
+    }
+
+    /// Before `op`: carries out what was put off and has to do with it.
+    async fn settle_for(&self, index: usize, op: &MemOp<'_>) -> Result<(), MemError> {
+        if self.space.put_off.is_concerned_by(op) {
+            self.space.settle().await.map_err(|dead| MemError {
+                index,
+                errno: super::stub::no_process(dead),
+            })?;
         }
         Ok(())
     }
@@ -810,6 +862,7 @@ impl GuestThread for SystrapThread {
             }
         }
         loop {
+            ready!(self.poll_settling(cx));
             if self.phase != Phase::Running {
                 if self.phase == Phase::Idle && self.turn.core.take_interrupt() {
                     return Poll::Ready(Trap::Interrupted);
@@ -851,7 +904,10 @@ impl GuestThread for SystrapThread {
     ) -> Poll<Transferred> {
         let mut transfer = match self.phase {
             Phase::Transferring(transfer) => transfer,
-            _ => Transfer::default(),
+            _ => {
+                ready!(self.poll_settle(cx, addr, len));
+                Transfer::default()
+            }
         };
         let polled = transfer.poll(&mut self.turn, cx, way, addr, len, side);
         self.phase = match polled {
@@ -901,6 +957,7 @@ impl GuestThread for SystrapThread {
             if !addr.is_multiple_of(4) || addr >= l::STUB_BASE {
                 return Poll::Ready(Err(FAULT));
             }
+            ready!(self.poll_settle(cx, addr, size_of::<u32>()));
             if ready!(self.turn.poll_answer(cx)).is_err() {
                 return Poll::Ready(Err(FAULT));
             }
@@ -986,6 +1043,7 @@ impl GuestThread for SystrapThread {
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
+            self.space.settle().await.map_err(super::stub::no_process)?;
             let thread = self.space.stub.take_thread().await?;
             self.twin(self.space.clone(), thread)
         })
@@ -996,6 +1054,7 @@ impl GuestThread for SystrapThread {
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
+            self.space.settle().await.map_err(super::stub::no_process)?;
             let ((stub, thread), texts) = {
                 let space = self.space.clone();
                 self.space.stub.fork(|| space.texts.clone()).await?

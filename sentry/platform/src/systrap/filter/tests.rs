@@ -361,6 +361,18 @@ fn the_control_thread_can_do_its_work() {
         libc::SYS_sendmsg,
         [l::FD_SOCKET, l::COMMAND, l::SENDMSG_FLAGS, 0, 0, 0]
     ));
+    assert!(may(
+        libc::SYS_pread64,
+        [l::FD_CONTEXTS, 0x1_0000, 0x1000, l::ZEROS, 0, 0]
+    ));
+    assert!(!may(
+        libc::SYS_pread64,
+        [l::FD_CONTEXTS, l::STUB_BASE, 0x1000, l::ZEROS, 0, 0]
+    ));
+    assert!(!may(
+        libc::SYS_pwrite64,
+        [l::FD_CONTEXTS, 0x1_0000, 0x1000, l::ZEROS, 0, 0]
+    ));
     assert!(!may(libc::SYS_clone3, [0; 6]));
     assert!(!may(libc::SYS_execve, [0; 6]));
     assert!(!may(libc::SYS_close, [0; 6]));

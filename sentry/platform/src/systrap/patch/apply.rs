@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use syscall_tables::Errno;
 
-use super::{Image, Mapping, TRAMPOLINES_LEN};
+use super::{Image, Mapping, Patching, TRAMPOLINES_LEN};
 use crate::executor::blocking;
 use crate::systrap::control::{ControlGuard, HostCall};
 use crate::systrap::filter::{MAP_PRIVATE_FLAGS, MAP_PRIVATE_NEW_FLAGS};
@@ -46,6 +46,9 @@ impl SystrapSpace {
     /// After a trap that asked for it: has the text at `start` patched as far
     /// as possible.
     pub(in super::super) async fn patch_text(&self, start: u64) {
+        if self.settle().await.is_err() {
+            return;
+        }
         let Some(mapping) = self.texts.get(start) else {
             return;
         };
@@ -57,6 +60,26 @@ impl SystrapSpace {
         if let Ok(control) = self.stub.control.lock().await {
             let _ = self.patch(&control, start).await;
         }
+    }
+
+    /// After `ops`, which may have mapped texts that others have patched
+    /// before: patches them from the start. For who knows that no guest code
+    /// runs.
+    pub(in super::super) async fn patch_known(
+        &self,
+        control: &ControlGuard<'_>,
+        ops: &[MemOp<'_>],
+    ) -> Result<(), Dead> {
+        if self.stub.machine.patching == Patching::Off {
+            return Ok(());
+        }
+        for start in ops.iter().filter_map(super::map::text_start) {
+            let mapping = self.texts.get(start);
+            if mapping.is_some_and(|mapping| mapping.text.has_image()) {
+                self.patch(control, start).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the newest image of the text at `start` in place, if there is one.
@@ -144,7 +167,7 @@ impl SystrapSpace {
         let failure = calls
             .iter()
             .zip(&results)
-            .find_map(|(call, result)| result.err().filter(|_| !call.ignore_error));
+            .find_map(|(call, result)| result.err().filter(|_| !call.ignores_errors()));
         let Some(errno) = failure else {
             return Ok(Ok(()));
         };

@@ -19,8 +19,8 @@ const DELTAS_FIXED: [i64; 2] = [0x6000_0000, 0x3000_0000];
 const DELTAS_PROGRAM: [i64; 2] = [-0x7000_0000, 0x7000_0000];
 const DELTAS_LIBRARY: [i64; 3] = [0x7000_0000, 0x0600_0000, -0x7000_0000];
 
-/// Traps in a text that other address spaces have patched before this one has:
-/// many processes end before it would be worth it.
+/// Traps in a text that was mapped before others have patched it: many
+/// processes end before it would be worth it.
 const HITS_IN_SPACE: u32 = 6;
 
 fn deltas(start: u64) -> &'static [i64] {
@@ -148,6 +148,11 @@ fn changed<'a>(op: &'a MemOp<'_>) -> impl Iterator<Item = &'a Range<u64>> {
 /// Whether `op` maps what may be patched.
 pub(in super::super) fn is_text(op: &MemOp<'_>) -> bool {
     text_of(op).is_some()
+}
+
+/// Where `op` maps what may be patched.
+pub(super) fn text_start(op: &MemOp<'_>) -> Option<u64> {
+    text_of(op).map(|(range, _)| range.start)
 }
 
 fn text_of<'a>(op: &'a MemOp<'_>) -> Option<(&'a Range<u64>, Protection)> {

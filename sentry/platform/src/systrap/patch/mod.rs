@@ -13,8 +13,8 @@
 //! trapped a few times are looked at in the file, and the pages that change are
 //! put, with the trampolines, into a sealed memfd: an [`Image`]. What the guest
 //! has not run as a call is never changed.
-//! Address spaces that map the text then have those pages replaced, each
-//! after a few traps. The pages are private mappings as those of the file
+//! Address spaces that map the text from then on have those pages replaced at
+//! once, others after a few traps. The pages are private mappings as those of the file
 //! were, and never writable: before a guest changes the protection of its text
 //! it gets the file's pages back.
 //!
@@ -306,6 +306,12 @@ impl Text {
         } else {
             Demand::Nothing
         }
+    }
+
+    /// Whether somebody has patched it before.
+    fn has_image(&self) -> bool {
+        let state = self.state.try_lock();
+        state.is_some_and(|state| state.variants.iter().any(|one| one.image.is_some()))
     }
 
     /// Whether it has something to patch.
