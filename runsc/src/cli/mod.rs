@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod features;
 mod help;
+mod idmap;
 mod install;
 mod lifecycle;
 mod port_forward;
@@ -159,6 +160,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Look inside a running sandbox.
     Debug(debug::Debug),
+    /// Clone mounts with the ids of a user namespace; for `runsc-cri`.
+    #[command(hide = true)]
+    Idmap(idmap::Idmap),
     /// Print help: for a command, on `syscalls` or on `platforms`.
     Help(help::Help),
 }
@@ -207,6 +211,7 @@ pub fn main() -> ExitCode {
         Command::Spec(command) => command.run(),
         Command::Debug(command) => command.run(&global),
         Command::Help(command) => command.run(),
+        Command::Idmap(command) => command.run(),
     };
     match result {
         Ok(status) => ExitCode::from(status),
