@@ -65,6 +65,8 @@ enum Command {
     Hold {
         #[arg(long)]
         user: bool,
+        #[arg(long)]
+        orphan: bool,
     },
     /// Unpacks a layer from stdin into the current directory; started by the
     /// daemon.
@@ -115,8 +117,9 @@ pub fn run() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Supervise { dir }) => supervisor::run(&dir),
-        Some(Command::Hold { user: false }) => supervisor::hold(),
-        Some(Command::Hold { user: true }) => supervisor::hold_user(),
+        Some(Command::Hold { user: true, .. }) => supervisor::hold_user(),
+        Some(Command::Hold { orphan: true, .. }) => supervisor::hold_orphan(),
+        Some(Command::Hold { .. }) => supervisor::hold(),
         Some(Command::Unpack {
             max_bytes,
             max_files,

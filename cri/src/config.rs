@@ -29,11 +29,15 @@ pub struct Config {
     pub max_log_line: usize,
     /// Longest time the OCI runtime may take for one command.
     pub runtime_timeout_s: u64,
+    /// Where files of the Container Device Interface are looked for; later
+    /// folders win.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     pub handlers: BTreeMap<String, HandlerConfig>,
     pub cni: CniConfig,
     pub images: ImageConfig,
     pub streaming: StreamingConfig,
     pub metrics: MetricsConfig,
+    pub limits: LimitsConfig,
     pub log: LogConfig,
 }
 
@@ -64,6 +68,9 @@ pub struct CniConfig {
     pub bin_dirs: Vec<PathBuf>,
     /// Longest time one plugin may take.
     pub timeout_s: u64,
+    /// How often plugins are told what is still in use, so that they drop the
+    /// rest (GC of CNI 1.1); at the start in any case. 0 is never.
+    pub gc_interval_s: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +111,36 @@ pub struct MetricsConfig {
     pub listen: String,
 }
 
+/// What clients of the socket may take, so that one that is broken or hostile
+/// does not hurt the others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Connections at a time, of one process and of all.
+    pub connections_per_process: usize,
+    pub connections: usize,
+    /// Calls of one connection at a time; more of them wait.
+    pub calls_per_connection: u32,
+    /// Calls of one process whose answers have not been taken; more of them
+    /// are refused.
+    pub calls_per_process: usize,
+    /// Largest request and answer. Lists that are larger stream.
+    pub request_bytes: usize,
+    pub answer_bytes: usize,
+    /// Bytes of one process's requests that have begun to come in.
+    pub requests_bytes: usize,
+    /// How long a connection may take to say something, and a request to come
+    /// in whole.
+    pub receive_timeout_s: u64,
+    /// How long an answer may wait for a client that does not read it.
+    pub answer_timeout_s: u64,
+    /// How long calls may take.
+    pub call_timeout_s: u64,
+    /// The same by method; 0 is without end. Calls that change things go on
+    /// when their time is over: only the caller waits no longer.
+    pub call_timeouts_s: BTreeMap<String, u64>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
@@ -131,6 +168,7 @@ impl Default for Config {
             cgroup_parent: "/runsc-cri".into(),
             max_log_line: 16 << 10,
             runtime_timeout_s: 120,
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             handlers: [
                 (
                     "runc".to_owned(),
@@ -153,6 +191,7 @@ impl Default for Config {
             images: ImageConfig::default(),
             streaming: StreamingConfig::default(),
             metrics: MetricsConfig::default(),
+            limits: LimitsConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -164,6 +203,7 @@ impl Default for CniConfig {
             config_dir: "/etc/cni/net.d".into(),
             bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             timeout_s: 60,
+            gc_interval_s: 3600,
         }
     }
 }
@@ -194,6 +234,47 @@ impl Default for StreamingConfig {
     }
 }
 
+/// Methods with another time than the rest: what waits for others has none.
+const CALL_TIMEOUTS_S: &[(&str, u64)] = &[
+    ("PullImage", 0),
+    ("ExecSync", 0),
+    ("StopContainer", 0),
+    ("GetContainerEvents", 0),
+    ("Pull", 0),
+    ("Import", 0),
+    ("Export", 0),
+    ("Version", 30),
+    ("Status", 30),
+    ("RuntimeConfig", 30),
+    ("ListPodSandbox", 60),
+    ("PodSandboxStatus", 60),
+    ("ListContainers", 60),
+    ("ContainerStatus", 60),
+    ("ListImages", 60),
+    ("ImageStatus", 60),
+];
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections_per_process: 64,
+            connections: 1024,
+            calls_per_connection: 1024,
+            calls_per_process: 4096,
+            request_bytes: 16 << 20,
+            answer_bytes: 256 << 20,
+            requests_bytes: 32 << 20,
+            receive_timeout_s: 20,
+            answer_timeout_s: 60,
+            call_timeout_s: 240,
+            call_timeouts_s: CALL_TIMEOUTS_S
+                .iter()
+                .map(|(method, limit)| ((*method).to_owned(), *limit))
+                .collect(),
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -212,6 +293,10 @@ impl Config {
         // Handlers of the file come beside the built-in ones.
         for (name, handler) in Self::default().handlers {
             config.handlers.entry(name).or_insert(handler);
+        }
+        for (method, limit) in CALL_TIMEOUTS_S {
+            let limits = &mut config.limits.call_timeouts_s;
+            limits.entry((*method).to_owned()).or_insert(*limit);
         }
         Ok(config)
     }

@@ -2,26 +2,23 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::config::Config;
 use crate::node::Node;
 use crate::proto::image_service_server::ImageServiceServer;
 use crate::proto::images::images_server::ImagesServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
-use crate::service::{archive, image, runtime};
-use crate::{metrics, pods, streaming};
+use crate::service::{archive, image, limits, runtime};
+use crate::{accept, metrics, pods, streaming, systemd};
 
-/// Requests are small; a client that sends more is broken.
-const MAX_REQUEST: usize = 16 << 20;
-/// Lists of thousands of objects in one message.
-const MAX_ANSWER: usize = 256 << 20;
-/// Requests of one connection at a time; kubelets have one connection.
-const MAX_CONCURRENT: usize = 1024;
+/// A client that does not answer a ping for so long has gone.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub async fn run(config: Config) -> Result<()> {
     config.check()?;
@@ -31,36 +28,51 @@ pub async fn run(config: Config) -> Result<()> {
     pods::recover::recover(&node).await?;
     streaming::requests::start(&node).await?;
     metrics::start(&node).await?;
-    let listener = listen(&node)?;
+    let passed = systemd::passed_socket()?;
+    let own_socket = passed.is_none();
+    let listener = match passed {
+        Some(listener) => UnixListener::from_std(listener)?,
+        None => listen(&node)?,
+    };
+    let bounds = &node.config.limits;
     let runtime = RuntimeServiceServer::new(runtime::Service {
         node: Arc::clone(&node),
     })
-    .max_decoding_message_size(MAX_REQUEST)
-    .max_encoding_message_size(MAX_ANSWER);
+    .max_decoding_message_size(bounds.request_bytes)
+    .max_encoding_message_size(bounds.answer_bytes);
     let image = ImageServiceServer::new(image::Service {
         node: Arc::clone(&node),
     })
-    .max_decoding_message_size(MAX_REQUEST)
-    .max_encoding_message_size(MAX_ANSWER);
+    .max_decoding_message_size(bounds.request_bytes)
+    .max_encoding_message_size(bounds.answer_bytes);
     tracing::info!(
         socket = %node.config.listen.display(),
         root = %node.config.root.display(),
         default_handler = node.config.default_handler,
         "serves"
     );
+    let incoming = accept::connections(listener, bounds);
+    systemd::notify("READY=1");
+    systemd::watch();
+    let calls = usize::try_from(bounds.calls_per_connection)?.max(1);
     tonic::transport::Server::builder()
-        .concurrency_limit_per_connection(MAX_CONCURRENT)
-        .http2_keepalive_interval(None)
+        .concurrency_limit_per_connection(calls)
+        .max_concurrent_streams(bounds.calls_per_connection.max(1))
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .layer(metrics::Layer(Arc::clone(&node.calls)))
+        .layer(limits::Layer::new(bounds))
         .add_service(runtime)
         .add_service(image)
         .add_service(ImagesServer::new(archive::Service {
             node: Arc::clone(&node),
         }))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended())
+        .serve_with_incoming_shutdown(incoming, ended())
         .await
         .context("the server failed")?;
-    let _ = std::fs::remove_file(&node.config.listen);
+    if own_socket {
+        let _ = std::fs::remove_file(&node.config.listen);
+    }
     tracing::info!("ends; pods go on");
     Ok(())
 }
@@ -98,4 +110,5 @@ async fn ended() {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
     }
+    systemd::notify("STOPPING=1");
 }

@@ -5,6 +5,8 @@
 //! | [`cli`] | command line of `runsc-cri` |
 //! | [`config`] | the configuration file |
 //! | [`daemon`] | start, socket, end of the server |
+//! | `accept` | connections of clients and their limits |
+//! | `systemd` | socket activation, notification |
 //! | `doctor` | what a machine lacks for running pods |
 //! | `image_command` | `runsc-cri image` |
 //! | `metrics` | the Prometheus endpoint |
@@ -17,10 +19,13 @@
 //! | [`runtime`] | OCI runtimes by their command line |
 //! | [`images`] | registry, content, unpacked layers |
 //! | [`cni`] | network plugins |
+//! | `cdi` | devices by the Container Device Interface |
 //! | [`streaming`] | exec, attach, port-forward for the kubelet |
 //! | [`proto`] | generated messages |
 #![forbid(unsafe_code)]
 
+mod accept;
+mod cdi;
 pub mod cli;
 pub mod cni;
 pub mod config;
@@ -39,4 +44,5 @@ pub mod service;
 pub mod store;
 pub mod streaming;
 pub mod supervisor;
+mod systemd;
 pub mod time;

@@ -11,9 +11,10 @@ use tonic::Status;
 use crate::cni::Cni;
 use crate::config::Config;
 use crate::images::Images;
+use crate::images::idmap::IdMap;
 use crate::proto::ContainerEventResponse;
 use crate::runtime::Runtime;
-use crate::store::{Container, Pod, Store};
+use crate::store::{Container, Pod, PodRecord, Store};
 use crate::supervisor::client::Client;
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Node {
     /// Of this boot: namespaces and processes of others are gone.
     pub boot_id: String,
     features: parking_lot::Mutex<std::collections::HashMap<String, Features>>,
+    /// Whether ids of mounts can be mapped, once it was tried.
+    idmap: std::sync::OnceLock<Result<(), String>>,
 }
 
 impl Node {
@@ -55,6 +58,7 @@ impl Node {
             calls: Arc::default(),
             boot_id: boot_id.trim().to_owned(),
             features: parking_lot::Mutex::default(),
+            idmap: std::sync::OnceLock::new(),
             config,
         }))
     }
@@ -126,11 +130,72 @@ fn brief(mut text: String) -> String {
     text
 }
 
+/// User namespaces of pods.
+impl Node {
+    /// Host ids of root in the pod's user namespace, where files are to be
+    /// owned by it: not in a sandbox, which keeps ids as they are.
+    pub fn mapped_root(&self, pod: &PodRecord) -> Option<(u32, u32)> {
+        let sandboxed = |handler: &str| {
+            let settings = self.config.handlers.get(handler);
+            settings.is_some_and(|settings| settings.sandboxed)
+        };
+        let options = pod.user_namespace()?;
+        if sandboxed(&pod.handler) {
+            return None;
+        }
+        let host_id = crate::pods::run::host_id;
+        Some((host_id(&options.uids, 0)?, host_id(&options.gids, 0)?))
+    }
+
+    /// How files of the pod's containers are mapped, if they are to be.
+    pub fn id_map(&self, pod: &PodRecord) -> Result<Option<IdMap>> {
+        let Some(root) = self.mapped_root(pod) else {
+            return Ok(None);
+        };
+        Ok(Some(IdMap {
+            program: self.idmap_program()?,
+            userns: self.pod_state(&pod.id).join("ns/user"),
+            root,
+        }))
+    }
+
+    fn idmap_program(&self) -> Result<PathBuf> {
+        let settings = self.config.handlers.get("runsc");
+        let path = settings.map_or("runsc".into(), |settings| settings.path.clone());
+        crate::runtime::find(&path).context("idmapped mounts are made by runsc")
+    }
+
+    /// Whether pods of this handler may have a user namespace of their own, or
+    /// why not. Blocks when it is asked first: it is tried.
+    pub fn user_namespaces(&self, handler: &str) -> Result<(), String> {
+        if self.runtime(handler).is_ok_and(|runtime| runtime.sandboxed) {
+            return Ok(());
+        }
+        if !self.features(handler).user_namespaces {
+            return Err(format!("the runtime of handler {handler} has none"));
+        }
+        let tried = self.idmap.get_or_init(|| {
+            let program = self.idmap_program().map_err(|err| format!("{err:#}"))?;
+            let try_with = |userns: &std::path::Path| {
+                let ids = IdMap {
+                    program,
+                    userns: userns.to_owned(),
+                    root: (0, 0),
+                };
+                ids.check(&self.config.root.join("layers"))
+            };
+            crate::supervisor::with_sample_user_namespace(try_with)
+                .map_err(|err| format!("{err:#}"))
+        });
+        tried.clone()
+    }
+}
+
 /// What a runtime says it can (`features`, OCI runtime specification 1.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Features {
     pub recursive_read_only: bool,
-    pub idmapped_mounts: bool,
+    pub user_namespaces: bool,
 }
 
 impl Node {
@@ -154,10 +219,10 @@ impl Node {
                     .get("mountOptions")
                     .and_then(|o| o.as_array())
                     .is_some_and(|all| all.iter().any(|o| o == "rro")),
-                idmapped_mounts: value
-                    .pointer("/linux/mountExtensions/idmap/enabled")
-                    .and_then(serde_json::Value::as_bool)
-                    .unwrap_or(false),
+                user_namespaces: value
+                    .pointer("/linux/namespaces")
+                    .and_then(|n| n.as_array())
+                    .is_some_and(|all| all.iter().any(|n| n == "user")),
             })
             .unwrap_or_default();
         self.features.lock().insert(handler.to_owned(), found);

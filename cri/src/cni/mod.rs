@@ -1,7 +1,18 @@
-//! Container network interface (CNI specification 1.1): the configuration
-//! directory, and ADD, CHECK and DEL of a list of plugins.
+//! Container network interface (CNI specification 1.1): ADD, CHECK, DEL, GC and
+//! STATUS of a list of plugins.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.rs` | the configuration directory |
+//! | `capabilities.rs` | what a pod asks of plugins |
+//! | `exec.rs` | one call of one plugin |
+//! | `health.rs` | is the network ready; watch and clean-up in the background |
+//! | `init.rs` | `runsc-cri init` |
 
+mod capabilities;
+mod config;
 mod exec;
+mod health;
 pub mod init;
 
 use std::collections::BTreeMap;
@@ -12,8 +23,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::config::CniConfig;
-use crate::proto::{PodSandboxConfig, Protocol};
+use crate::proto::PodSandboxConfig;
+use capabilities::capabilities;
+pub use config::NetworkList;
 use exec::Call;
+pub use health::start;
 
 /// Interface of the pod's default network.
 const INTERFACE: &str = "eth0";
@@ -33,23 +47,15 @@ pub struct Attachment {
     pub result: Option<Value>,
 }
 
-/// A network configuration list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NetworkList {
-    #[serde(rename = "cniVersion")]
-    pub version: String,
-    pub name: String,
-    #[serde(rename = "disableCheck")]
-    pub disable_check: bool,
-    pub plugins: Vec<Map<String, Value>>,
-}
-
 #[derive(Debug)]
 pub struct Cni {
     config: CniConfig,
     /// Of the node, told by the kubelet (`UpdateRuntimeConfig`).
     pod_cidr: parking_lot::Mutex<String>,
+    /// Taken for writing by GC, for reading by all that attach or detach.
+    turn: tokio::sync::RwLock<()>,
+    /// What the plugins last said of themselves.
+    health: parking_lot::Mutex<Option<health::Health>>,
 }
 
 impl Attachment {
@@ -73,6 +79,8 @@ impl Cni {
         Self {
             config,
             pod_cidr: parking_lot::Mutex::default(),
+            turn: tokio::sync::RwLock::default(),
+            health: parking_lot::Mutex::default(),
         }
     }
 
@@ -82,38 +90,16 @@ impl Cni {
 
     /// The first valid configuration of the directory, or why there is none.
     pub fn network(&self) -> Result<NetworkList> {
-        let dir = &self.config.config_dir;
-        let mut files: Vec<PathBuf> = match std::fs::read_dir(dir) {
-            Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(err) => return Err(err).with_context(|| dir.display().to_string()),
-        };
-        files.retain(|path| {
-            path.extension()
-                .is_some_and(|e| e == "conflist" || e == "conf" || e == "json")
-        });
-        files.sort();
-        let mut first = None;
-        for path in files {
-            match parse(&path) {
-                Ok(list) => return Ok(list),
-                Err(err) => first = first.or(Some(err)),
-            }
-        }
-        Err(first.unwrap_or_else(|| {
-            anyhow::anyhow!(
-                "no network configuration in {} (`runsc-cri init` writes one)",
-                dir.display()
-            )
-        }))
+        config::first(&self.config.config_dir)
     }
 
     /// All plugins of the configuration are installed.
-    pub fn ready(&self) -> Result<()> {
-        for plugin in self.network()?.plugins {
-            self.find(&plugin)?;
+    pub fn installed(&self) -> Result<NetworkList> {
+        let network = self.network()?;
+        for plugin in &network.plugins {
+            self.find(plugin)?;
         }
-        Ok(())
+        Ok(network)
     }
 
     fn find(&self, plugin: &Map<String, Value>) -> Result<PathBuf> {
@@ -151,6 +137,7 @@ impl Cni {
 
     /// ADD of all plugins. When one fails those before it are undone.
     pub async fn add(&self, attachment: &mut Attachment) -> Result<()> {
+        let _turn = self.turn.read().await;
         let mut previous = None;
         for plugin in attachment.network.plugins.clone() {
             let result = self
@@ -163,7 +150,7 @@ impl Cni {
                     previous = Some(value);
                 }
                 Err(err) => {
-                    if let Err(undo) = self.del(attachment).await {
+                    if let Err(undo) = self.del_all(attachment).await {
                         tracing::warn!("network of a failed pod: {undo:#}");
                     }
                     return Err(err);
@@ -177,11 +164,10 @@ impl Cni {
     /// CHECK, where the version has it.
     pub async fn check(&self, attachment: &Attachment) -> Result<()> {
         let list = &attachment.network;
-        if list.disable_check
-            || matches!(list.version.as_str(), "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1")
-        {
+        if list.disable_check || !list.since(0, 4) {
             return Ok(());
         }
+        let _turn = self.turn.read().await;
         for plugin in &list.plugins {
             self.call("CHECK", attachment, plugin, attachment.result.as_ref())
                 .await?;
@@ -192,6 +178,11 @@ impl Cni {
     /// DEL of all plugins, last first. Plugins take what is gone as success; all
     /// are called, and the first error is returned.
     pub async fn del(&self, attachment: &Attachment) -> Result<()> {
+        let _turn = self.turn.read().await;
+        self.del_all(attachment).await
+    }
+
+    async fn del_all(&self, attachment: &Attachment) -> Result<()> {
         let mut first = Ok(());
         for plugin in attachment.network.plugins.iter().rev() {
             let result = self
@@ -207,14 +198,17 @@ impl Cni {
     }
 
     /// GC (CNI 1.1): plugins drop what is not of these attachments. Asked of
-    /// the configuration in force, if its version has it.
-    pub async fn gc(&self, valid: &[Attachment]) -> Result<()> {
+    /// the configuration in force, if its version has it. Nothing is attached
+    /// or detached meanwhile, so that `valid` is still true when they look.
+    pub async fn gc(&self, valid: impl FnOnce() -> Vec<Attachment>) -> Result<()> {
         let Ok(network) = self.network() else {
             return Ok(());
         };
-        if !has_gc(&network.version) {
+        if network.disable_gc || !network.since(1, 1) {
             return Ok(());
         }
+        let _turn = self.turn.write().await;
+        let valid = valid();
         let mine = valid.iter().filter(|a| a.network.name == network.name);
         let valid: Vec<Value> = mine
             .map(|a| json!({"containerID": a.container_id, "ifname": INTERFACE}))
@@ -285,129 +279,9 @@ impl Cni {
     }
 }
 
-/// Version 1.1 and later.
-fn has_gc(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 1)
-}
-
-/// A list (`.conflist`) or a single plugin (`.conf`, `.json`).
-fn parse(path: &Path) -> Result<NetworkList> {
-    let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let value: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not valid", path.display()))?;
-    let list = if value.get("plugins").is_some() {
-        serde_json::from_value(value).with_context(|| format!("{} is not valid", path.display()))?
-    } else {
-        let Value::Object(plugin) = value else {
-            bail!("{} is not an object", path.display());
-        };
-        let text = |key: &str| {
-            plugin
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        NetworkList {
-            version: text("cniVersion"),
-            name: text("name"),
-            disable_check: false,
-            plugins: vec![plugin],
-        }
-    };
-    if list.name.is_empty() || list.plugins.is_empty() {
-        bail!("{} has no name or no plugin", path.display());
-    }
-    Ok(list)
-}
-
-fn capabilities(pod: &PodSandboxConfig, pod_cidr: &str) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    let ports: Vec<Value> = pod
-        .port_mappings
-        .iter()
-        .filter(|p| p.host_port > 0)
-        .map(|p| {
-            json!({
-                "hostPort": p.host_port,
-                "containerPort": p.container_port,
-                "protocol": match p.protocol() {
-                    Protocol::Tcp => "tcp",
-                    Protocol::Udp => "udp",
-                    Protocol::Sctp => "sctp",
-                },
-                "hostIP": p.host_ip,
-            })
-        })
-        .collect();
-    if !ports.is_empty() {
-        found.insert("portMappings".into(), json!(ports));
-    }
-    let rate = |direction: &str| {
-        let text = pod
-            .annotations
-            .get(&format!("kubernetes.io/{direction}-bandwidth"))?;
-        parse_rate(text)
-    };
-    let (ingress, egress) = (rate("ingress"), rate("egress"));
-    if ingress.is_some() || egress.is_some() {
-        let mut bandwidth = Map::new();
-        // A burst as large as the plugin takes, since none is given.
-        const BURST: u64 = (1 << 31) - 1;
-        for (name, value) in [("ingress", ingress), ("egress", egress)] {
-            if let Some(value) = value {
-                bandwidth.insert(format!("{name}Rate"), json!(value));
-                bandwidth.insert(format!("{name}Burst"), json!(BURST));
-            }
-        }
-        found.insert("bandwidth".into(), Value::Object(bandwidth));
-    }
-    if let Some(dns) = &pod.dns_config {
-        found.insert(
-            "dns".into(),
-            json!({"servers": dns.servers, "searches": dns.searches, "options": dns.options}),
-        );
-    }
-    if !pod_cidr.is_empty() {
-        let ranges: Vec<Value> = pod_cidr
-            .split(',')
-            .map(|subnet| json!([{ "subnet": subnet }]))
-            .collect();
-        found.insert("ipRanges".into(), json!(ranges));
-    }
-    found
-}
-
-/// A Kubernetes quantity (`10M`, `1Gi`) in bits per second.
-fn parse_rate(text: &str) -> Option<u64> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" | "K" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates() {
-        assert_eq!(parse_rate("10M"), Some(10_000_000));
-        assert_eq!(parse_rate("1Ki"), Some(1024));
-        assert_eq!(parse_rate("fast"), None);
-    }
 
     #[test]
     fn addresses_of_a_result() {

@@ -87,6 +87,9 @@ async fn build(
     let record = container.record();
     let defaults = node.images.defaults(image)?.config.unwrap_or_default();
     let rootfs = bundle.join("rootfs");
+    let runtime = node.runtime(&record.handler)?;
+    let pod_record = pod.record();
+    let ids = node.id_map(&pod_record)?;
     for dir in [
         rootfs.clone(),
         container.dir.join("upper"),
@@ -101,18 +104,18 @@ async fn build(
         let chain = record.layers.clone();
         let dir = container.dir.clone();
         let target = rootfs.clone();
+        let ids = ids.clone();
         tokio::task::spawn_blocking(move || {
             layers.mount(
                 &chain,
                 Some((&dir.join("upper"), &dir.join("work"))),
+                ids.as_ref(),
                 &target,
             )
         })
         .await??;
     }
-    let image_mounts = mounts::image_volumes(node, container, &bundle).await?;
-    let runtime = node.runtime(&record.handler)?;
-    let pod_record = pod.record();
+    let image_mounts = mounts::image_volumes(node, container, ids.as_ref(), &bundle).await?;
     let input = spec::Input {
         node,
         pod: &pod_record,
@@ -121,6 +124,7 @@ async fn build(
         bundle: &bundle,
         image_mounts: &image_mounts,
         sandboxed: runtime.sandboxed,
+        ids: ids.as_ref(),
     };
     // Reads the image's files, and may copy some.
     let built = tokio::task::block_in_place(|| spec::build(&input))?;
@@ -176,7 +180,6 @@ async fn build(
         record.pid = pid;
         record.stop_signal = built.stop_signal;
         record.user = Some(built.user);
-        record.image_volumes = image_mounts.len();
     })?;
     Ok(())
 }

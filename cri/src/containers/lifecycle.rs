@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tonic::Status;
 
-use crate::images::layers::unmount;
+use super::mounts;
 use crate::node::Node;
 use crate::proto::{ContainerEventResponse, ContainerEventType, Signal};
 use crate::runtime::KillTarget;
@@ -165,13 +165,9 @@ pub async fn remove(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> 
         };
         // A supervisor that has gone holds nothing.
         let _ = tokio::time::timeout(Duration::from_secs(10), client.call(&request)).await;
-        let image_volumes = record.image_volumes;
         let dir = bundle.clone();
         tokio::task::spawn_blocking(move || -> Result<()> {
-            for number in 0..image_volumes {
-                unmount(&dir.join(format!("image-{number}")))?;
-            }
-            unmount(&dir.join("rootfs"))?;
+            mounts::unmount_all(&dir)?;
             std::fs::remove_dir_all(&dir)?;
             Ok(())
         })

@@ -10,6 +10,8 @@ use tonic::Status;
 
 use super::resources;
 use super::spec::Input;
+use crate::images::idmap::{Depth, IdMap};
+use crate::images::layers::unmount;
 use crate::node::Node;
 use crate::proto::{LinuxContainerSecurityContext, Mount, MountPropagation, NamespaceMode};
 use crate::store::Container;
@@ -135,6 +137,7 @@ pub fn all(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Resul
     // A mount comes before those inside it.
     sorted.sort_by_key(|m| Path::new(&m.container_path).components().count());
     let mut image_mounts = input.image_mounts.iter();
+    let mut mapped = Vec::new();
     for m in config.mounts.iter().filter(|m| is_image(m)) {
         if let Some(image) = image_mounts.next() {
             list.push(json!({
@@ -183,30 +186,17 @@ pub fn all(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Resul
         }
         let source = std::fs::canonicalize(&m.host_path)
             .with_context(|| format!("mount source {}", m.host_path))?;
-        let mut entry = json!({
+        let source = mapped_source(input, m, source, &mut mapped)?;
+        list.push(json!({
             "type": "bind",
             "source": source,
             "destination": m.container_path,
             "options": options,
-        });
-        if !m.uid_mappings.is_empty()
-            && let Some(object) = entry.as_object_mut()
-        {
-            let map = |list: &[crate::proto::IdMapping]| -> Vec<Value> {
-                list.iter()
-                    .map(|m| {
-                        json!({
-                            "containerID": m.container_id,
-                            "hostID": m.host_id,
-                            "size": m.length,
-                        })
-                    })
-                    .collect()
-            };
-            object.insert("uidMappings".into(), json!(map(&m.uid_mappings)));
-            object.insert("gidMappings".into(), json!(map(&m.gid_mappings)));
-        }
-        list.push(entry);
+        }));
+    }
+    if let Some(ids) = input.ids {
+        ids.mount(&mapped, Depth::Recursive)
+            .map_err(|err| Status::failed_precondition(format!("volumes: {err:#}")))?;
     }
     if resources::unified_hierarchy() && security.privileged {
         root_propagation = root_propagation.or(Some("rslave"));
@@ -215,6 +205,62 @@ pub fn all(input: &Input<'_>, security: &LinuxContainerSecurityContext) -> Resul
         list,
         root_propagation,
     })
+}
+
+/// Where the container's mount comes from: with mappings, a place in the bundle
+/// where a clone of the source with mapped ids will be (an entry of `mapped`).
+/// In a sandbox ids of files stay what they are, which comes to the same: root
+/// inside is root for the volume.
+fn mapped_source(
+    input: &Input<'_>,
+    m: &Mount,
+    source: PathBuf,
+    mapped: &mut Vec<(PathBuf, PathBuf)>,
+) -> Result<PathBuf> {
+    if m.uid_mappings.is_empty() && m.gid_mappings.is_empty() {
+        return Ok(source);
+    }
+    let own = input.pod.user_namespace().unwrap_or_default();
+    if m.uid_mappings != own.uids || m.gid_mappings != own.gids {
+        return Err(Status::invalid_argument(format!(
+            "the id mappings of mount {} are not those of the pod",
+            m.container_path
+        ))
+        .into());
+    }
+    if input.sandboxed {
+        return Ok(source);
+    }
+    let place = input.bundle.join(format!("{MAPPED}{}", mapped.len()));
+    if source.is_dir() {
+        std::fs::create_dir_all(&place)?;
+    } else {
+        std::fs::File::create(&place)?;
+    }
+    mapped.push((source, place.clone()));
+    Ok(place)
+}
+
+/// Beginnings of the names of mount points in a bundle.
+const IMAGE: &str = "image-";
+const MAPPED: &str = "mapped-";
+
+/// Unmounts everything that is mounted below a bundle.
+pub fn unmount_all(bundle: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(bundle)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name == "rootfs" || name.starts_with(IMAGE) || name.starts_with(MAPPED) {
+            unmount(&path)?;
+        }
+        // Clones of layers, of an overlay that was not finished.
+        if name.ends_with(".layers") {
+            for place in std::fs::read_dir(&path)? {
+                unmount(&place?.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_image(m: &Mount) -> bool {
@@ -244,6 +290,9 @@ fn volume(input: &Input<'_>, destination: &str) -> Result<PathBuf> {
         .container_dir(&input.container.id)
         .join(format!("volume-{number}"));
     std::fs::create_dir_all(&dir)?;
+    if let Some(ids) = input.ids {
+        std::os::unix::fs::chown(&dir, Some(ids.root.0), Some(ids.root.1))?;
+    }
     super::volumes::fill(&input.bundle.join("rootfs"), destination, &dir)?;
     Ok(dir)
 }
@@ -252,6 +301,7 @@ fn volume(input: &Input<'_>, destination: &str) -> Result<PathBuf> {
 pub async fn image_volumes(
     node: &Arc<Node>,
     container: &Arc<Container>,
+    ids: Option<&IdMap>,
     bundle: &Path,
 ) -> Result<Vec<ImageMount>> {
     let config = container.record().config;
@@ -264,11 +314,15 @@ pub async fn image_volumes(
             .ok_or_else(|| Status::not_found(format!("image {name:?} of a volume is not here")))?;
         container.update(|record| {
             record.layers.extend(image.layers.iter().cloned());
-            record.image_volumes = number.saturating_add(1);
         })?;
-        let target = bundle.join(format!("image-{number}"));
+        let target = bundle.join(format!("{IMAGE}{number}"));
         std::fs::create_dir_all(&target)?;
-        node.images.layers.mount(&image.layers, None, &target)?;
+        let layers = Arc::clone(&node.images.layers);
+        let (ids, place) = (ids.cloned(), target.clone());
+        tokio::task::spawn_blocking(move || {
+            layers.mount(&image.layers, None, ids.as_ref(), &place)
+        })
+        .await??;
         let mut source = target.clone();
         if !m.image_sub_path.is_empty() {
             source = inside(&target, &m.image_sub_path)?;

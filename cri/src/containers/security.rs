@@ -4,6 +4,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::sys::stat::{major, minor};
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -163,17 +164,29 @@ pub struct Devices {
     pub rules: Vec<Value>,
 }
 
-/// Devices of the request; a privileged container gets all of the host's.
-pub fn devices(config: &ContainerConfig, privileged: bool) -> Result<Devices> {
+/// Character devices that a sandbox has of its own: memory (null, zero, full,
+/// random, urandom) and the terminal.
+const OWN: &[(u64, u64)] = &[(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
+
+/// Why a sandbox can't have a device.
+pub fn no_device(path: &str) -> Status {
+    Status::invalid_argument(format!(
+        "device {path} of the host can't be given to a sandbox; \
+         use a RuntimeClass whose handler has the host's kernel"
+    ))
+}
+
+/// Devices of the request; a privileged container gets all of the host's. In a
+/// sandbox there are none but its own.
+pub fn devices(config: &ContainerConfig, privileged: bool, sandboxed: bool) -> Result<Devices> {
     let mut all = Devices {
         nodes: Vec::new(),
         rules: vec![json!({"allow": false, "access": "rwm"})],
     };
-    if !config.cdi_devices.is_empty() {
-        return Err(Status::unimplemented("CDI devices").into());
-    }
     if privileged {
         all.rules = vec![json!({"allow": true, "access": "rwm"})];
+    }
+    if privileged && !sandboxed {
         add_tree(Path::new("/dev"), Path::new("/dev"), "", &mut all)?;
     }
     for device in &config.devices {
@@ -195,8 +208,15 @@ pub fn devices(config: &ContainerConfig, privileged: bool) -> Result<Devices> {
             Path::new(&device.container_path)
         };
         if source.is_dir() {
+            if sandboxed {
+                return Err(no_device(&device.host_path).into());
+            }
             add_tree(&source, target, permissions, &mut all)?;
         } else {
+            let own = |rdev| OWN.contains(&(major(rdev), minor(rdev)));
+            if sandboxed && !own(std::fs::metadata(&source)?.rdev()) {
+                return Err(no_device(&device.host_path).into());
+            }
             add_node(&source, target, permissions, &mut all)?;
         }
     }
@@ -249,10 +269,7 @@ fn add_node(source: &Path, target: &Path, permissions: &str, all: &mut Devices) 
             Status::invalid_argument(format!("{} is not a device", source.display())).into(),
         );
     };
-    let (major, minor) = (
-        nix::sys::stat::major(meta.rdev()),
-        nix::sys::stat::minor(meta.rdev()),
-    );
+    let (major, minor) = (major(meta.rdev()), minor(meta.rdev()));
     all.nodes.push(json!({
         "path": target,
         "type": kind,

@@ -10,7 +10,9 @@ use super::mounts::{self, ImageMount};
 use super::security;
 use super::user::{self, Databases};
 use super::{resources, seccomp};
+use crate::cdi;
 use crate::images::ProcessDefaults;
+use crate::images::idmap::IdMap;
 use crate::node::Node;
 use crate::pods::files;
 use crate::proto::{
@@ -27,6 +29,8 @@ pub struct Input<'a> {
     pub defaults: &'a ProcessDefaults,
     pub bundle: &'a Path,
     pub image_mounts: &'a [ImageMount],
+    /// Ids of the pod's user namespace, where files have to be mapped.
+    pub ids: Option<&'a IdMap>,
     /// The runtime is a sandbox: what only the host's kernel means is left out.
     pub sandboxed: bool,
 }
@@ -43,6 +47,7 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     let security = linux.security_context.clone().unwrap_or_default();
     let rootfs = input.bundle.join("rootfs");
     let user = resolve_user(input, &security, &rootfs)?;
+    check_ids(input.pod, &user)?;
     let process = process(input, &security, &user)?;
     let mut oci_linux = Map::new();
     oci_linux.insert("namespaces".into(), namespaces(input, &security)?);
@@ -51,7 +56,7 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
         json!(cgroup_path(input.node, input.pod, &input.container.id)),
     );
     let mut limits = resources::oci(linux.resources.as_ref());
-    let devices = security::devices(config, security.privileged)?;
+    let devices = security::devices(config, security.privileged, input.sandboxed)?;
     limits.insert("devices".into(), json!(devices.rules));
     oci_linux.insert("resources".into(), Value::Object(limits));
     oci_linux.insert("devices".into(), json!(devices.nodes));
@@ -87,6 +92,7 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     {
         object.insert("hostname".into(), json!(files::hostname(input.pod)));
     }
+    inject_devices(input, &mut spec)?;
     Ok(Built {
         spec,
         stop_signal: stop_signal(input),
@@ -96,6 +102,24 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
             supplemental_groups: user.groups.iter().map(|g| i64::from(*g)).collect(),
         },
     })
+}
+
+/// Devices named by the Container Device Interface.
+fn inject_devices(input: &Input<'_>, spec: &mut Value) -> Result<()> {
+    let names = cdi::wanted(&input.container.config);
+    if names.is_empty() {
+        return Ok(());
+    }
+    let refused = |err: anyhow::Error| Status::invalid_argument(format!("{err:#}"));
+    for edits in cdi::resolve(&input.node.config.cdi_spec_dirs, &names).map_err(refused)? {
+        if input.sandboxed
+            && let Some(node) = edits.device_nodes.first()
+        {
+            return Err(security::no_device(&node.path).into());
+        }
+        cdi::inject(spec, &edits).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// The request's signal, else the image's, else SIGTERM.
@@ -142,6 +166,31 @@ fn resolve_user(
     let mut seen = std::collections::HashSet::new();
     user.groups.retain(|g| seen.insert(*g));
     Ok(user)
+}
+
+/// Ids of the process exist in the pod's user namespace.
+fn check_ids(pod: &PodRecord, user: &user::User) -> Result<()> {
+    let Some(options) = pod.user_namespace() else {
+        return Ok(());
+    };
+    let mapped = |id: u32, maps: &[crate::proto::IdMapping]| {
+        maps.iter().any(|m| {
+            id.checked_sub(m.container_id)
+                .is_some_and(|offset| offset < m.length)
+        })
+    };
+    let groups = user
+        .groups
+        .iter()
+        .all(|group| mapped(*group, &options.gids));
+    if !mapped(user.uid, &options.uids) || !groups {
+        return Err(Status::invalid_argument(format!(
+            "user {} or one of the groups {:?} is not mapped in the pod's user namespace",
+            user.uid, user.groups
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 fn process(

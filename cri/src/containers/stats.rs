@@ -338,10 +338,6 @@ fn network(node: &Node, pod: &Pod, now: i64) -> Option<proto::NetworkUsage> {
         return None;
     }
     let state = node.pod_state(&pod.id);
-    // With a user namespace it is not.
-    if state.join("ns/user").exists() {
-        return None;
-    }
     let supervisor = crate::pods::supervisor_pid(&state)?;
     let text = std::fs::read_to_string(format!("/proc/{supervisor}/net/dev")).ok()?;
     let mut all: Vec<proto::NetworkInterfaceUsage> = text.lines().filter_map(interface).collect();

@@ -14,6 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, U
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::idmap::{Depth, IdMap};
 use super::unpack::{self, Limits, Report};
 use crate::store::atomic;
 
@@ -206,29 +207,68 @@ impl Layers {
     }
 
     /// Mounts the layers (lowest first) at `target`; writable when `upper` and
-    /// `work` are given.
+    /// `work` are given, with mapped ids when `ids` are.
     pub fn mount(
         &self,
         layers: &[String],
         upper: Option<(&Path, &Path)>,
+        ids: Option<&IdMap>,
         target: &Path,
     ) -> Result<()> {
-        let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-            .context("the kernel has no overlayfs")?;
-        let fs = fs_options(self, &fs, layers, upper).map(|()| fs)?;
-        rustix::mount::fsconfig_create(fs_fd(&fs)).context("the overlay can't be made")?;
-        let mut attributes = MountAttrFlags::empty();
-        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, upper.is_none());
-        let mount = rustix::mount::fsmount(fs_fd(&fs), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        rustix::mount::move_mount(
-            &mount,
-            "",
-            rustix::fs::CWD,
-            target,
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-        .with_context(|| format!("the root can't be mounted at {}", target.display()))
+        let mut paths = Vec::new();
+        for id in layers.iter().rev() {
+            paths.push(self.path(id)?.join("fs"));
+        }
+        if upper.is_none() && paths.len() == 1 {
+            // An overlay without an upper layer has at least two.
+            let empty = self.dir.join("empty").join("fs");
+            fs::create_dir_all(&empty)?;
+            paths.push(empty);
+        }
+        let Some(ids) = ids else {
+            return overlay(&paths, upper, target);
+        };
+        // The overlay keeps the mapped clones of the layers, their places are
+        // not needed any longer.
+        let mapped = target.with_extension("layers");
+        let places: Vec<PathBuf> = (0..paths.len())
+            .map(|number| mapped.join(number.to_string()))
+            .collect();
+        for place in &places {
+            fs::create_dir_all(place)?;
+        }
+        if let Some((upper, _)) = upper {
+            std::os::unix::fs::chown(upper, Some(ids.root.0), Some(ids.root.1))?;
+        }
+        let pairs: Vec<_> = paths.into_iter().zip(places.iter().cloned()).collect();
+        let mounted = ids
+            .mount(&pairs, Depth::One)
+            .and_then(|()| overlay(&places, upper, target));
+        for place in &places {
+            unmount(place)?;
+        }
+        fs::remove_dir_all(&mapped)?;
+        mounted
     }
+}
+
+/// Mounts an overlay of these folders, highest first.
+fn overlay(paths: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> Result<()> {
+    let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .context("the kernel has no overlayfs")?;
+    let fs = fs_options(&fs, paths, upper).map(|()| fs)?;
+    rustix::mount::fsconfig_create(fs_fd(&fs)).context("the overlay can't be made")?;
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, upper.is_none());
+    let mount = rustix::mount::fsmount(fs_fd(&fs), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    rustix::mount::move_mount(
+        &mount,
+        "",
+        rustix::fs::CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .with_context(|| format!("the root can't be mounted at {}", target.display()))
 }
 
 fn fs_fd(fd: &OwnedFd) -> std::os::fd::BorrowedFd<'_> {
@@ -236,22 +276,7 @@ fn fs_fd(fd: &OwnedFd) -> std::os::fd::BorrowedFd<'_> {
     fd.as_fd()
 }
 
-fn fs_options(
-    layers: &Layers,
-    fs: &OwnedFd,
-    chain: &[String],
-    upper: Option<(&Path, &Path)>,
-) -> Result<()> {
-    let mut paths = Vec::new();
-    for id in chain.iter().rev() {
-        paths.push(layers.path(id)?.join("fs"));
-    }
-    if upper.is_none() && paths.len() == 1 {
-        // An overlay without an upper layer has at least two.
-        let empty = layers.dir.join("empty");
-        fs::create_dir_all(empty.join("fs"))?;
-        paths.push(empty.join("fs"));
-    }
+fn fs_options(fs: &OwnedFd, paths: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<()> {
     // One option per layer, without a limit of a page (Linux 6.7).
     let single = paths
         .first()

@@ -10,6 +10,7 @@
 mod archive;
 mod confine;
 mod docker_archive;
+pub mod idmap;
 pub mod layers;
 pub mod pull;
 mod registry;

@@ -45,8 +45,18 @@ pub fn write(node: &Node, record: &PodRecord) -> Result<()> {
         _ => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     };
     std::fs::write(dir.join("resolv.conf"), resolv)?;
+    let owner = node.mapped_root(record);
+    if let Some((uid, gid)) = owner {
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            std::os::unix::fs::chown(dir.join(name), Some(uid), Some(gid))?;
+        }
+    }
     if record.namespaces().ipc() == NamespaceMode::Node {
         return Ok(());
+    }
+    let mut options = "mode=1777,size=65536k".to_owned();
+    if let Some((uid, gid)) = owner {
+        let _ = write!(options, ",uid={uid},gid={gid}");
     }
     let shm = dir.join("shm");
     std::fs::create_dir_all(&shm)?;
@@ -55,7 +65,7 @@ pub fn write(node: &Node, record: &PodRecord) -> Result<()> {
         &shm,
         Some("tmpfs"),
         MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some("mode=1777,size=65536k"),
+        Some(options.as_str()),
     )
     .context("/dev/shm of the pod can't be mounted")
 }

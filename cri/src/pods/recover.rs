@@ -24,17 +24,7 @@ pub async fn recover(node: &Arc<Node>) -> Result<()> {
         }
     }
     remove_strays(node);
-    let networks: Vec<_> = node
-        .store
-        .pods()
-        .iter()
-        .map(|pod| pod.record())
-        .filter(|record| !record.network_released)
-        .filter_map(|record| record.network)
-        .collect();
-    if let Err(err) = node.cni.gc(&networks).await {
-        tracing::warn!("network clean-up: {err:#}");
-    }
+    crate::cni::start(node).await;
     node.images.collect(node.used_layers()).await?;
     Ok(())
 }
@@ -107,8 +97,10 @@ fn remove_strays(node: &Node) {
     for entry in list(&node.config.state.join("containers")) {
         let id = entry.file_name().to_string_lossy().into_owned();
         if node.store.container(&id).is_none() {
-            let _ = crate::images::layers::unmount(&entry.path().join("rootfs"));
-            let _ = std::fs::remove_dir_all(entry.path());
+            // What can't be unmounted is not removed through.
+            if crate::containers::mounts::unmount_all(&entry.path()).is_ok() {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
         }
     }
     for entry in list(&node.config.state.join("tmp")) {

@@ -82,10 +82,16 @@ fn plan(node: &Node, record: &PodRecord, sandboxed: bool) -> Result<PodSpec> {
         .map(|l| l.sysctls.clone())
         .unwrap_or_default();
     let mut sysctls: Vec<(String, String)> = sysctls.into_iter().collect();
-    let own_users = namespaces
-        .userns_options
-        .as_ref()
-        .is_some_and(|u| u.mode() == NamespaceMode::Pod);
+    // A sandbox has a user namespace of its own in any case, and ids inside it
+    // are never those of the host's processes.
+    let own_users = record.user_namespace().is_some() && !sandboxed;
+    if own_users {
+        let able = tokio::task::block_in_place(|| node.user_namespaces(&record.handler));
+        able.map_err(|why| {
+            let text = format!("pods with a user namespace can't be run here: {why}");
+            Status::failed_precondition(text)
+        })?;
+    }
     if !host_network && !own_users {
         // In a network of its own nothing is to be kept from unprivileged
         // processes, as containerd has it. A sandbox, whose processes have no
@@ -120,16 +126,21 @@ fn plan(node: &Node, record: &PodRecord, sandboxed: bool) -> Result<PodSpec> {
         match user.mode() {
             NamespaceMode::Node => {}
             NamespaceMode::Pod => {
-                uids = map(&user.uids);
-                gids = map(&user.gids);
-                if uids.is_empty() || gids.is_empty() {
-                    return Err(Status::invalid_argument("a user namespace without ids").into());
-                }
-                if namespaces.pid() == NamespaceMode::Pod || host_network {
-                    return Err(Status::unimplemented(
-                        "a user namespace with a shared pid namespace or the host's network",
+                if host_id(&user.uids, 0).is_none() || host_id(&user.gids, 0).is_none() {
+                    return Err(Status::invalid_argument(
+                        "a user namespace that does not map root, user and group",
                     )
                     .into());
+                }
+                if host_network {
+                    return Err(Status::unimplemented(
+                        "a user namespace together with the host's network",
+                    )
+                    .into());
+                }
+                if own_users {
+                    uids = map(&user.uids);
+                    gids = map(&user.gids);
                 }
             }
             other => {
@@ -153,6 +164,14 @@ fn plan(node: &Node, record: &PodRecord, sandboxed: bool) -> Result<PodSpec> {
         sysctls,
         uid_mappings: uids,
         gid_mappings: gids,
+    })
+}
+
+/// The host's id of an id inside.
+pub fn host_id(mappings: &[crate::proto::IdMapping], id: u32) -> Option<u32> {
+    mappings.iter().find_map(|m| {
+        let offset = id.checked_sub(m.container_id)?;
+        (offset < m.length).then(|| m.host_id.checked_add(offset))?
     })
 }
 
@@ -187,7 +206,7 @@ async fn start(node: &Arc<Node>, pod: &Arc<Pod>, spec: &PodSpec) -> Result<()> {
 
 /// Starts the pod's supervisor and waits until it serves.
 async fn supervise(state: &Path) -> Result<()> {
-    let mut command = tokio::process::Command::new("/proc/self/exe");
+    let mut command = tokio::process::Command::new(crate::supervisor::program());
     command
         .arg0("runsc-cri")
         .arg("supervise")

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod convert;
 pub mod image;
+pub mod limits;
 pub mod metrics;
 pub mod runtime;
 pub mod runtime_status;

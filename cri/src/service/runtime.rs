@@ -225,7 +225,16 @@ impl RuntimeService for Service {
         }
         if request.verbose {
             let state = self.node.pod_state(&pod.id);
+            let attached = record.network.as_ref().filter(|_| !record.network_released);
+            let network = match attached {
+                None => None,
+                Some(attachment) => Some(match self.node.cni.check(attachment).await {
+                    Ok(()) => "ok".to_owned(),
+                    Err(err) => format!("{err:#}"),
+                }),
+            };
             let info = serde_json::json!({
+                "networkCheck": network,
                 "runtimeHandler": record.handler,
                 "config": record.config,
                 "cniResult": record.network.as_ref().and_then(|n| n.result.clone()),
@@ -530,7 +539,9 @@ impl RuntimeService for Service {
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
         let node = Arc::clone(&self.node);
         let verbose = request.into_inner().verbose;
-        let status = tokio::task::spawn_blocking(move || runtime_status::status(&node, verbose))
+        let network = node.cni.ready().await;
+        let work = move || runtime_status::status(&node, &network, verbose);
+        let status = tokio::task::spawn_blocking(work)
             .await
             .map_err(|err| Status::internal(err.to_string()))?;
         Ok(Response::new(status))

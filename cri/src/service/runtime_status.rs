@@ -7,9 +7,9 @@ use crate::config::CgroupDriver;
 use crate::node::Node;
 use crate::proto;
 
-pub fn status(node: &Node, verbose: bool) -> proto::StatusResponse {
+/// `network` is what the network's plugins say.
+pub fn status(node: &Node, network: &anyhow::Result<()>, verbose: bool) -> proto::StatusResponse {
     let runtime = node.runtime(&node.config.default_handler).map(drop);
-    let network = node.cni.ready();
     let condition = |kind: &str, result: &anyhow::Result<()>, reason: &str| {
         let (reason, message) = match result {
             Ok(()) => (String::new(), String::new()),
@@ -39,12 +39,14 @@ pub fn status(node: &Node, verbose: bool) -> proto::StatusResponse {
             Err(err) => format!("{err:#}"),
         };
         info.insert("cniconfig".to_owned(), network);
+        let devices = crate::cdi::devices(&node.config.cdi_spec_dirs);
+        info.insert("cdi".to_owned(), serde_json::json!(devices).to_string());
     }
     proto::StatusResponse {
         status: Some(proto::RuntimeStatus {
             conditions: vec![
                 condition("RuntimeReady", &runtime, "RuntimeNotInstalled"),
-                condition("NetworkReady", &network, "NetworkPluginNotReady"),
+                condition("NetworkReady", network, "NetworkPluginNotReady"),
             ],
         }),
         info,
@@ -65,10 +67,10 @@ fn handler(node: &Node, name: &str, resolved: &str) -> proto::RuntimeHandler {
     proto::RuntimeHandler {
         name: name.to_owned(),
         features: Some(proto::RuntimeHandlerFeatures {
-            // `rro` and idmapped mounts are runc's from 1.1 and 1.2 on; the
-            // runtime itself says so (`features`).
+            // The runtime itself says so (`features`); idmapped mounts are
+            // made by us, and were tried.
             recursive_read_only_mounts: !sandboxed && node.features(resolved).recursive_read_only,
-            user_namespaces: !sandboxed && node.features(resolved).idmapped_mounts,
+            user_namespaces: node.user_namespaces(resolved).is_ok(),
         }),
     }
 }

@@ -54,8 +54,6 @@ pub struct ContainerRecord {
     pub resources: Option<LinuxContainerResources>,
     pub boot_id: String,
     pub pid: i32,
-    /// Mount points below its folder in `--state`, besides the root.
-    pub image_volumes: usize,
 }
 
 impl ContainerRecord {

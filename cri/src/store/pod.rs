@@ -60,6 +60,12 @@ impl PodRecord {
             .unwrap_or_default()
     }
 
+    /// The user namespace of its own, if it asks for one.
+    pub fn user_namespace(&self) -> Option<crate::proto::UserNamespace> {
+        let options = self.namespaces().userns_options?;
+        (options.mode() == NamespaceMode::Pod).then_some(options)
+    }
+
     pub fn host_network(&self) -> bool {
         self.namespaces().network() == NamespaceMode::Node
     }

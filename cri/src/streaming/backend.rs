@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
+use super::sandbox_port;
 use super::{Attach, Backend, Duplex, Exec, Input, Io, Output, Resizes};
 use crate::containers::exec::{self, Streams};
 use crate::node::Node;
@@ -47,11 +48,26 @@ impl Backend for NodeBackend {
         port: u16,
     ) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
         let netns = self.0.pod_state(sandbox_id).join("ns").join("net");
+        let through = through_runtime(&self.0, sandbox_id);
         Box::pin(async move {
+            if let Some(line) = through {
+                let stream = sandbox_port::open(&line, sandbox_id, port)?;
+                return Ok(Box::new(stream) as Box<dyn Duplex>);
+            }
             let stream = dial(netns, port).await?;
             Ok(Box::new(stream) as Box<dyn Duplex>)
         })
     }
+}
+
+/// The runtime's command line where only the runtime reaches the pod's ports.
+fn through_runtime(node: &Node, sandbox_id: &str) -> Option<Vec<String>> {
+    let handler = node.store.pod(sandbox_id)?.record().handler;
+    let settings = node.config.handlers.get(&handler)?;
+    if !settings.sandboxed || !sandbox_port::is_apart(&settings.options) {
+        return None;
+    }
+    Some(node.runtime(&handler).ok()?.command(Path::new("/dev/null")))
 }
 
 fn text(err: anyhow::Error) -> String {

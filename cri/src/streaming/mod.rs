@@ -9,6 +9,7 @@
 //! | `backend.rs` | what the sessions do on this node |
 //! | `remote_command.rs` | exec and attach: streams, terminal sizes, exit status |
 //! | `port_forward.rs` | forwarded connections |
+//! | `sandbox_port.rs` | a port of a sandbox that only the runtime reaches |
 //! | `spdy/` | SPDY/3.1 connections |
 //! | `websocket.rs` | WebSocket connections: channels, and tunnelled SPDY |
 //! | `stream.rs`, `activity.rs` | what both have in common |
@@ -20,6 +21,7 @@ mod backend;
 mod port_forward;
 mod remote_command;
 pub mod requests;
+mod sandbox_port;
 mod server;
 mod spdy;
 mod stream;

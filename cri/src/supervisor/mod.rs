@@ -14,15 +14,38 @@ pub mod protocol;
 mod reaper;
 mod serve;
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
-pub use namespaces::{hold, hold_user};
+pub use namespaces::{hold, hold_orphan, hold_user, with_sample_user_namespace};
 pub use serve::receive_terminal;
+
+/// The commands of a pod's processes: `supervise DIR`, `hold [--user|--orphan]`.
+pub fn command(args: &[OsString]) -> Result<()> {
+    let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+    let is = |arg: &OsStr, name: &str| arg == name;
+    match args.as_slice() {
+        [verb, dir] if is(verb, "supervise") => run(Path::new(dir)),
+        [verb] if is(verb, "hold") => hold(),
+        [verb, flag] if is(verb, "hold") && is(flag, "--user") => hold_user(),
+        [verb, flag] if is(verb, "hold") && is(flag, "--orphan") => hold_orphan(),
+        _ => bail!("{args:?} is not known; runsc-cri starts this program"),
+    }
+}
+
+/// Where the program of [`command`] is: beside ours, else ours does it.
+pub fn program() -> PathBuf {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("runsc-cri-pod")))
+        .filter(|path| path.is_file());
+    beside.unwrap_or_else(|| "/proc/self/exe".into())
+}
 
 /// Set-up, then service until `Shutdown`. Says `ready` or the error on stdout.
 pub fn run(dir: &Path) -> Result<()> {

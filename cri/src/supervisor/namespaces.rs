@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::WaitOptions;
 
 use super::protocol::{Mapping, PodSpec};
@@ -105,7 +106,8 @@ fn pin(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// With id mappings a child makes the user namespace, then, once its ids are
-/// mapped, the others owned by it; it ends when they are pinned.
+/// mapped, the others owned by it; it ends when they are pinned. The holder of a
+/// shared pid namespace is its child, and becomes ours.
 fn with_user_namespace(spec: &PodSpec) -> Result<Option<i32>> {
     let mut child = Command::new("/proc/self/exe")
         .arg("hold")
@@ -118,7 +120,7 @@ fn with_user_namespace(spec: &PodSpec) -> Result<Option<i32>> {
     };
     let pid = child.id();
     let mut byte = [0u8; 1];
-    let result = (|| -> Result<()> {
+    let result = (|| -> Result<Option<i32>> {
         from.read_exact(&mut byte)
             .context("the user namespace can't be made")?;
         fs::write(format!("/proc/{pid}/uid_map"), map_text(&spec.uid_mappings))
@@ -127,19 +129,65 @@ fn with_user_namespace(spec: &PodSpec) -> Result<Option<i32>> {
             .context("the group ids can't be mapped")?;
         to.write_all(&serde_json::to_vec(spec)?)?;
         drop(to);
-        from.read_exact(&mut byte)
+        let mut answer = [0u8; 4];
+        from.read_exact(&mut answer)
             .context("the namespaces can't be made inside the user namespace")?;
+        let holder = i32::from_ne_bytes(answer);
         let ns = format!("/proc/{pid}/ns");
         pin(
             &Path::new(&ns).join("user"),
             &spec.namespace_dir.join("user"),
         )?;
-        pin_all(spec, Path::new(&ns))
+        pin_all(spec, Path::new(&ns))?;
+        // As without a user namespace: the supervisor is in the pod's network.
+        if spec.new_network {
+            let network = File::open(Path::new(&ns).join("net"))?;
+            nix::sched::setns(&network, CloneFlags::CLONE_NEWNET)?;
+        }
+        if holder == 0 {
+            return Ok(None);
+        }
+        let pid_namespace = format!("/proc/{holder}/ns/pid");
+        pin(Path::new(&pid_namespace), &spec.namespace_dir.join("pid"))?;
+        Ok(Some(holder))
     })();
     // The namespaces are pinned (or of no use): the child may go.
     let _ = child.kill();
     let _ = child.wait();
-    result.map(|()| None)
+    if matches!(result, Ok(Some(_))) {
+        // Open for as long as this process lives: the holder looks at it.
+        std::mem::forget(from);
+    }
+    result
+}
+
+/// Calls `work` with the file of a user namespace that maps some ids.
+pub fn with_sample_user_namespace<T>(work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg("hold")
+        .arg("--user")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = child.id();
+    let map = map_text(&[Mapping {
+        container_id: 0,
+        host_id: 1 << 20,
+        length: 1 << 16,
+    }]);
+    let result = (|| {
+        let mut byte = [0u8; 1];
+        let from = child.stdout.as_mut().context("no pipe to the helper")?;
+        from.read_exact(&mut byte)
+            .context("the kernel gives no user namespaces")?;
+        fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+        fs::write(format!("/proc/{pid}/gid_map"), &map)?;
+        work(Path::new(&format!("/proc/{pid}/ns/user")))
+    })();
+    let _ = child.kill();
+    let _ = child.wait();
+    result
 }
 
 fn map_text(mappings: &[Mapping]) -> String {
@@ -168,7 +216,20 @@ pub fn hold_user() -> Result<()> {
     flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
     nix::sched::unshare(flags)?;
     configure(&spec)?;
-    out.write_all(b"n")?;
+    let mut holder = 0;
+    if spec.shared_pid {
+        nix::sched::unshare(CloneFlags::CLONE_NEWPID)?;
+        let child = Command::new("/proc/self/exe")
+            .arg("hold")
+            .arg("--orphan")
+            .stdin(Stdio::null())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::null())
+            .env_clear()
+            .spawn()?;
+        holder = i32::try_from(child.id())?;
+    }
+    out.write_all(&holder.to_ne_bytes())?;
     out.flush()?;
     // Killed by the supervisor.
     loop {
@@ -186,6 +247,30 @@ pub fn hold() -> Result<()> {
     loop {
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         child_signal.wait()?;
+    }
+}
+
+/// `hold --orphan`: the same, started by a process that goes: it lives until
+/// nobody reads its standard output any more.
+pub fn hold_orphan() -> Result<()> {
+    use rustix::event::{PollFd, PollFlags};
+    let _ = nix::sys::prctl::set_name(c"pod");
+    let mut child_signal = SigSet::empty();
+    child_signal.add(Signal::SIGCHLD);
+    child_signal.thread_block()?;
+    let signals = SignalFd::with_flags(&child_signal, SfdFlags::SFD_NONBLOCK)?;
+    let out = std::io::stdout();
+    loop {
+        let mut fds = [
+            PollFd::new(&out, PollFlags::empty()),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        let _ = rustix::event::poll(&mut fds, None);
+        if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {
+            return Ok(());
+        }
+        while let Ok(Some(_)) = signals.read_signal() {}
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
     }
 }
 

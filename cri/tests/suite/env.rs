@@ -189,11 +189,13 @@ impl Env {
             self.dir.join("config.toml"),
             format!(
                 "root = \"{d}/root\"\nstate = \"{d}/state\"\nlisten = \"{d}/cri.sock\"\n\
-                 cgroup_parent = \"/cri-suite\"\n\
+                 cgroup_parent = \"/cri-suite\"\ncdi_spec_dirs = [\"{d}/cdi\"]\n\
                  [cni]\nconfig_dir = \"{d}/cni\"\n\
+                 bin_dirs = [\"{d}/plugins\", \"/opt/cni/bin\", \"/usr/lib/cni\"]\n\
                  [images]\nregistry_config_dir = \"{d}/certs.d\"\n\
                  max_layer_bytes = 268435456\nmax_layer_files = 20000\n\
                  pull_progress_timeout_s = 4\n\
+                 [limits]\nreceive_timeout_s = 3\n\
                  [metrics]\nlisten = \"127.0.0.1:{port}\"\n\
                  [log]\nlevel = \"debug,h2=info,hyper=info,tower=info\"\n{runsc}",
                 port = self.metrics_port,
@@ -508,6 +510,26 @@ impl Env {
             })
             .await?;
         response.into_inner().status.context("no status")
+    }
+
+    /// The host's pid of a container's first process.
+    pub async fn container_pid(&self, id: &str) -> Result<i64> {
+        let response = self
+            .runtime()
+            .await?
+            .container_status(ContainerStatusRequest {
+                container_id: id.into(),
+                verbose: true,
+            })
+            .await?;
+        let info = response
+            .into_inner()
+            .info
+            .remove("info")
+            .context("no info")?;
+        let info: serde_json::Value = serde_json::from_str(&info)?;
+        let pid = info.get("pid").and_then(serde_json::Value::as_i64);
+        pid.context("no pid")
     }
 
     pub async fn wait_exit(&self, id: &str) -> Result<ContainerStatus> {

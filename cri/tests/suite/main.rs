@@ -14,6 +14,7 @@
 mod bad_registry;
 mod cases;
 mod env;
+mod hostile;
 mod image;
 mod kubectl;
 mod options;
@@ -27,6 +28,12 @@ const INSIDE: &str = "CRI_SUITE_INSIDE";
 
 fn main() -> ExitCode {
     // `cargo test` of the workspace passes by.
+    if std::env::args().nth(1).as_deref() == Some("hostile") {
+        return match hostile::run(std::env::args().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     if std::env::args().nth(1).as_deref() != Some("run") {
         println!("suite: `cargo test -p runsc-cri --test suite -- run` runs it; see `tests/run`");
         return ExitCode::SUCCESS;

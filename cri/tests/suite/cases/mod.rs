@@ -2,12 +2,14 @@
 
 mod archives;
 mod basic;
+mod clients;
 mod crash;
 mod figures;
 mod images;
 mod kubelet;
 mod load;
 mod mounts;
+mod plugins;
 mod pods;
 mod registries;
 mod security;
@@ -78,10 +80,12 @@ pub fn all() -> Vec<Case> {
     all.extend(archives::cases());
     all.extend(mounts::cases());
     all.extend(pods::cases());
+    all.extend(plugins::cases());
     all.extend(security::cases());
     all.extend(state::cases());
     all.extend(kubelet::cases());
     all.extend(crash::cases());
+    all.extend(clients::cases());
     all.extend(load::cases());
     all
 }

@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         case!("pods/network", network),
         case!("pods/sysctls", sysctls),
         case!("pods/user-namespace", user_namespace, own),
+        case!("pods/user-namespace-shared-pid", user_namespace_pids, own),
         case!("pods/events", events, own),
     ]
 }
@@ -400,7 +401,8 @@ async fn sysctls(env: Shared) -> Result<()> {
     Ok(())
 }
 
-async fn user_namespace(env: Shared) -> Result<()> {
+/// A pod with ids 0 to 65535 of its own.
+fn mapped_pod(env: &Shared) -> (PodSandboxConfig, Vec<IdMapping>) {
     let mut config = env.pod_config();
     let ids = vec![IdMapping {
         host_id: 1_000_000,
@@ -412,6 +414,14 @@ async fn user_namespace(env: Shared) -> Result<()> {
         uids: ids.clone(),
         gids: ids.clone(),
     });
+    (config, ids)
+}
+
+/// Files of the image and of volumes belong to the ids inside that they have
+/// on disk; what is written to a volume does not get the ids of the processes.
+async fn user_namespace(env: Shared) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (config, ids) = mapped_pod(&env);
     let status = env
         .runtime()
         .await?
@@ -427,23 +437,125 @@ async fn user_namespace(env: Shared) -> Result<()> {
         .runtime_handlers
         .iter()
         .any(|h| h.name == wanted && h.features.as_ref().is_some_and(|f| f.user_namespaces));
-    let result = env.run_pod(&config).await;
     if !supported {
         // Never a silent downgrade.
-        let Ok(pod) = result else { return Ok(()) };
-        let made = env.running(&pod, &config, "main").await;
-        let Ok(id) = made else { return Ok(()) };
-        let map = env.sh(&id, "cat /proc/self/uid_map").await?;
-        ensure!(map.contains("1000000"), "{map}");
+        ensure!(env.run_pod(&config).await.is_err(), "not refused");
         return Ok(());
     }
-    let pod = result?;
-    let id = env.running(&pod, &config, "main").await?;
-    let map = env.sh(&id, "cat /proc/self/uid_map").await?;
-    ensure!(map.contains("1000000"), "{map}");
+    let volume = env.dir.join("mapped-volume");
+    std::fs::create_dir_all(&volume)?;
+    std::fs::write(volume.join("roots"), "x")?;
+    std::fs::write(volume.join("users"), "x")?;
+    std::os::unix::fs::chown(volume.join("users"), Some(1000), Some(1000))?;
+    let mount = |host: &std::path::Path, inside: &str| Mount {
+        host_path: host.display().to_string(),
+        container_path: inside.to_owned(),
+        uid_mappings: ids.clone(),
+        gid_mappings: ids.clone(),
+        ..Mount::default()
+    };
+    let pod = env.run_pod(&config).await?;
+    let mut container = env.container_config("main", &["sleep", "1000"]);
+    container.mounts = vec![
+        mount(&volume, "/volume"),
+        mount(&volume.join("roots"), "/single"),
+    ];
+    let id = env.create(&pod, &config, &container).await?;
+    env.start_container(&id).await?;
+    if !env.sandboxed() {
+        let map = env.sh(&id, "cat /proc/self/uid_map").await?;
+        ensure!(map.contains("1000000") && map.contains("65536"), "{map}");
+    }
     ensure!(env.sh(&id, "id -u").await? == "0");
-    env.sh(&id, "touch /file && stat -c %u /file").await?;
+    let owners = "stat -c %u / /bin /bin/sh /etc/hosts /dev/shm /volume /volume/roots \
+                  /volume/users /single | xargs";
+    let owners = env.sh(&id, owners).await?;
+    ensure!(owners == "0 0 0 0 0 0 0 1000 0", "{owners}");
+    env.sh(&id, "echo x > /file && chown 5:6 /file").await?;
+    ensure!(env.sh(&id, "stat -c %u:%g /file").await? == "5:6");
+    // A file of the image is changed: a copy in the writable layer.
+    env.sh(&id, "echo x >> /etc/passwd && stat -c %u /etc/passwd")
+        .await?;
+    env.sh(&id, "echo x > /volume/new && chown 7:8 /volume/new")
+        .await?;
+    let meta = std::fs::metadata(volume.join("new"))?;
+    ensure!((meta.uid(), meta.gid()) == (7, 8), "{meta:?}");
+    env.sh(
+        &id,
+        "hostname other 2>/dev/null; echo x > /dev/shm/x; test -w /etc/hosts",
+    )
+    .await?;
+    // The process is nobody on the host.
+    let pid = env.container_pid(&id).await?;
+    let owner = std::fs::metadata(format!("/proc/{pid}"))?.uid();
+    ensure!(env.sandboxed() || owner == 1_000_000, "{owner}");
+    let mut foreign = env.container_config("foreign", &["sleep", "1000"]);
+    security(&mut foreign).run_as_user = Some(Int64Value { value: 70_000 });
+    ensure!(
+        env.create(&pod, &config, &foreign).await.is_err(),
+        "an id that is not mapped"
+    );
+    let mut other = env.container_config("other", &["sleep", "1000"]);
+    other.mounts = vec![mount(&volume, "/volume")];
+    for m in &mut other.mounts {
+        m.uid_mappings.iter_mut().for_each(|m| m.host_id += 1);
+    }
+    ensure!(
+        env.create(&pod, &config, &other).await.is_err(),
+        "mappings of another pod"
+    );
+    // Other pods see their own ids.
+    let (_, _, plain) = env.simple(&["sleep", "1000"]).await?;
+    ensure!(env.sh(&plain, "stat -c %u /bin/sh").await? == "0");
+    env.clean().await?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(
+        !mounts.contains("/mapped-") && !mounts.contains("rootfs.layers"),
+        "mounts stay"
+    );
     Ok(())
+}
+
+async fn user_namespace_pids(env: Shared) -> Result<()> {
+    if env.sandboxed() {
+        return Ok(());
+    }
+    let (mut config, _) = mapped_pod(&env);
+    namespaces(&mut config).pid = NamespaceMode::Pod.into();
+    let pod = match env.run_pod(&config).await {
+        Err(err) if err.to_string().contains("idmapped mounts") => return Ok(()),
+        other => other?,
+    };
+    let mut ids = Vec::new();
+    for (name, seconds) in [("one", "1001"), ("two", "1002")] {
+        let mut container = env.container_config(name, &["sleep", seconds]);
+        security(&mut container)
+            .namespace_options
+            .get_or_insert_default()
+            .pid = NamespaceMode::Pod.into();
+        let id = env.create(&pod, &config, &container).await?;
+        env.start_container(&id).await?;
+        ids.push(id);
+    }
+    for id in &ids {
+        let seen = env.sh(id, "ps").await?;
+        ensure!(
+            seen.contains("sleep 1001") && seen.contains("sleep 1002"),
+            "{seen}"
+        );
+    }
+    let supervisor = env.dir.join("state/pods").join(&pod).join("supervisor.pid");
+    let supervisor = std::fs::read_to_string(supervisor)?;
+    let children = format!("/proc/{0}/task/{0}/children", supervisor.trim());
+    let children = std::fs::read_to_string(children)?;
+    // The holder of the namespace and the two containers.
+    ensure!(children.split_whitespace().count() == 3, "{children}");
+    env.remove_pod(&pod).await?;
+    crate::env::wait_for("the end of all processes", || {
+        let mut all = children.split_whitespace();
+        all.all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    })
+    .await
 }
 
 async fn events(env: Shared) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The security context.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runsc_cri::proto::security_profile::ProfileType;
 use runsc_cri::proto::*;
 
@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         case!("security/no-new-privileges", no_new_privileges),
         case!("security/seccomp", seccomp),
         case!("security/devices", devices),
+        case!("security/cdi", cdi, own),
     ]
 }
 
@@ -179,7 +180,7 @@ async fn seccomp(env: Shared) -> Result<()> {
 
 async fn devices(env: Shared) -> Result<()> {
     if env.sandboxed() {
-        return Ok(());
+        return sandboxed_devices(&env).await;
     }
     let line = "test -c /dev/suite-null && echo x > /dev/suite-null && echo there || echo none";
     let device = |permissions: &str| Device {
@@ -199,5 +200,81 @@ async fn devices(env: Shared) -> Result<()> {
             .await
             .is_err()
     );
+    env.clean().await
+}
+
+/// A sandbox has devices of its own under any name, and none of the host's.
+async fn sandboxed_devices(env: &Shared) -> Result<()> {
+    let device = |host: &str| Device {
+        container_path: "/dev/suite-device".into(),
+        host_path: host.into(),
+        permissions: "rw".into(),
+    };
+    let line = "head -c 3 /dev/suite-device | wc -c";
+    let text = with(env, line, |c| c.devices = vec![device("/dev/zero")]).await?;
+    ensure!(text == "3", "{text}");
+    let refused = with(env, line, |c| c.devices = vec![device("/dev/kmsg")]).await;
+    let message = format!("{:#}", refused.err().context("given")?);
+    ensure!(
+        message.contains("/dev/kmsg") && message.contains("sandbox"),
+        "{message}"
+    );
+    env.clean().await
+}
+
+/// Devices by the Container Device Interface.
+async fn cdi(env: Shared) -> Result<()> {
+    let dir = env.dir.join("cdi");
+    let (data, hooked) = (dir.join("data"), dir.join("hooked"));
+    std::fs::create_dir_all(&data)?;
+    std::fs::write(data.join("file"), "of the vendor\n")?;
+    std::fs::write(
+        dir.join("suite.yaml"),
+        format!(
+            "cdiVersion: 0.6.0\nkind: suite.test/device\n\
+             containerEdits:\n  env: [COMMON=yes]\n\
+             devices:\n\
+             - name: files\n  containerEdits:\n    env: [FILES=yes]\n    mounts:\n    \
+             - hostPath: {data}\n      containerPath: /opt/vendor\n      \
+             options: [ro, rbind, rprivate]\n\
+             - name: node\n  containerEdits:\n    deviceNodes:\n    \
+             - path: /dev/suite-cdi\n      hostPath: /dev/null\n      permissions: rw\n    \
+             hooks:\n    - hookName: createRuntime\n      path: /bin/sh\n      \
+             args: [sh, -c, \"cat > {hooked}\"]\n",
+            data = data.display(),
+            hooked = hooked.display(),
+        ),
+    )?;
+    let named = |names: &[&str]| -> Vec<CdiDevice> {
+        let device = |name: &&str| CdiDevice {
+            name: format!("suite.test/device={name}"),
+        };
+        names.iter().map(device).collect()
+    };
+    let line =
+        "echo $COMMON $FILES; cat /opt/vendor/file; touch /opt/vendor/x 2>/dev/null || echo ro";
+    let text = with(&env, line, |c| c.cdi_devices = named(&["files"])).await?;
+    ensure!(text == "yes yes\nof the vendor\nro", "{text:?}");
+    let line = "test -c /dev/suite-cdi && echo x > /dev/suite-cdi && echo $COMMON$FILES";
+    let node = with(&env, line, |c| {
+        c.cdi_devices = named(&["node"]);
+        let name = "suite.test/device=files".to_owned();
+        c.annotations.insert("cdi.k8s.io/suite".into(), name);
+    });
+    if env.sandboxed() {
+        let message = format!("{:#}", node.await.err().context("given")?);
+        ensure!(message.contains("/dev/suite-cdi"), "{message}");
+    } else {
+        let text = node.await?;
+        ensure!(text == "yesyes", "{text:?}");
+        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(&hooked)?)?;
+        ensure!(state.get("pid").is_some(), "{state}");
+    }
+    for wrong in ["suite.test/device=other", "nonsense"] {
+        let name = wrong.to_owned();
+        let refused = with(&env, line, |c| c.cdi_devices = vec![CdiDevice { name }]).await;
+        let message = format!("{:#}", refused.err().context("given")?);
+        ensure!(message.contains(wrong), "{message}");
+    }
     env.clean().await
 }
