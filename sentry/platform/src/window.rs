@@ -11,6 +11,9 @@ use syscall_tables::Errno;
 
 use crate::host::io::Wait;
 
+/// A transfer hands over at least this much at once, unless it ends before.
+pub const PIECE_LEN: usize = 32 << 10;
+
 /// A part of a window.
 #[derive(Debug)]
 pub struct Window<'a> {

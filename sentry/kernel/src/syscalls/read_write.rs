@@ -416,6 +416,10 @@ pub(super) async fn write_file(
     if regular {
         drop_privileges(&ctx.task.creds(), file)?;
     }
+    let _turn = match file.ops.write_turns() {
+        Some(turns) => Some(turns.take(transfer::write_len(memory)).await),
+        None => None,
+    };
     if flags.is_empty()
         && !append
         && let Some(done) = transfer::write(ctx, file, memory, at).await?

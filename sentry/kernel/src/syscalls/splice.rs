@@ -15,6 +15,7 @@ use super::read_write::{
 };
 use crate::ctx::{Ctx, SysResult};
 use crate::fs::pipe::PipeEnd;
+use crate::sync::WriteLen;
 use crate::user::{Args, UserPtr};
 use crate::vfs::notify::Mask;
 use crate::vfs::{Fd, File, FileKind, OpenMode, StatusFlags};
@@ -94,6 +95,12 @@ async fn give(
 ) -> (usize, Option<Errno>) {
     let mut done = 0;
     let mut position = position;
+    let turns = file.ops.write_turns().filter(|_| position.is_some());
+    let _turn = match turns {
+        // What is here is written in one piece.
+        Some(turns) => Some(turns.take(WriteLen::Short).await),
+        None => None,
+    };
     while !bytes.is_empty() {
         let written = match &mut position {
             Some(position) => {

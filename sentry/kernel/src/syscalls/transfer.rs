@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
+use sentry_platform::window::PIECE_LEN;
 use sentry_platform::{Transferred, Way};
 use syscall_tables::Errno;
 
 use super::read_write::{GuestVectors, limit_size};
 use crate::ctx::Ctx;
+use crate::sync::WriteLen;
+use crate::vfs::buffers::CHUNK_MAX;
 use crate::vfs::{File, StatusFlags};
 
 /// Below this, a buffer costs less.
@@ -19,6 +22,16 @@ fn range(ctx: &Ctx<'_>, file: &File, memory: &GuestVectors) -> Option<(u64, usiz
     let (addr, len) = memory.single()?;
     let direct = len >= LEN_MIN && ctx.thread.has_windows() && file.ops.has_windows();
     direct.then_some((addr, len))
+}
+
+/// How a write of all of `memory` reaches its file.
+pub(super) fn write_len(memory: &GuestVectors) -> WriteLen {
+    let pieces = memory.single().map_or(CHUNK_MAX, |_| PIECE_LEN);
+    if memory.left() <= pieces {
+        WriteLen::Short
+    } else {
+        WriteLen::Long
+    }
 }
 
 /// The part of the file that a transfer at its position is about. It is taken

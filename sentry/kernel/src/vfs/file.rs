@@ -20,7 +20,7 @@ use super::locks::{InodeKey, LockManager, LockOwner};
 use super::notify::{Mask, Watches};
 use super::{Attr, DirEntry, MountFlags, Timestamp, VfsPath};
 use crate::ctx::{Ctx, SysResult};
-use crate::sync::{Events, WaitQueue};
+use crate::sync::{Events, WaitQueue, WriteTurns};
 use crate::task::Task;
 
 bitflags! {
@@ -87,6 +87,12 @@ pub trait FileOps: Any + Send + Sync {
         _append: bool,
     ) -> Result<(usize, u64), Errno> {
         Err(Errno::ESPIPE)
+    }
+
+    /// Turns of those who write; `None` where each piece of a write may be
+    /// among those of others.
+    fn write_turns(&self) -> Option<&WriteTurns> {
+        None
     }
 
     /// Whether [`FileOps::read_window`] and [`FileOps::write_window`] work.

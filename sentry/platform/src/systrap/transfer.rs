@@ -8,10 +8,12 @@ use syscall_tables::Errno;
 
 use super::context::Turn;
 use super::layout as l;
+use crate::window::PIECE_LEN;
 use crate::{Transferred, Way, Window};
 
 /// Bytes of one half.
 const HALF: u64 = l::WINDOW_LEN / 2;
+const _: () = assert!(HALF >= PIECE_LEN as u64);
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

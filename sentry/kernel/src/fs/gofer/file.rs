@@ -13,6 +13,7 @@ use syscall_tables::Errno;
 
 use super::convert;
 use super::inode::GoferInode;
+use crate::sync::WriteTurns;
 use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
 
 /// An open file of a gofer.
@@ -115,6 +116,10 @@ impl FileOps for GoferFile {
         let end = offset.saturating_add(count as u64);
         self.written(file, count, end)?;
         Ok((count, end))
+    }
+
+    fn write_turns(&self) -> Option<&WriteTurns> {
+        Some(&self.inode.write_turns)
     }
 
     fn has_windows(&self) -> bool {

@@ -17,7 +17,7 @@ use super::dir::{GoferDir, Listing};
 use super::file::GoferFile;
 use super::names::NameEntry;
 use super::shared::{HostId, Shared};
-use crate::sync::SeqCell;
+use crate::sync::{SeqCell, WriteTurns};
 use crate::task::{Creds, Gid, Uid};
 use crate::vfs::path_cache::now_ns;
 use crate::vfs::{
@@ -100,6 +100,7 @@ pub struct GoferInode {
     aliases: Mutex<SmallVec<[Alias; 1]>>,
     attr: AttrCell,
     files: Mutex<Files>,
+    pub(super) write_turns: WriteTurns,
     /// Open files of this inode.
     pub(super) opens: AtomicUsize,
     /// Mapped writable at some time: attributes may change without a call.
@@ -144,6 +145,7 @@ impl GoferInode {
             aliases: Mutex::default(),
             attr: AttrCell::new(attr),
             files: Mutex::default(),
+            write_turns: WriteTurns::default(),
             opens: AtomicUsize::new(0),
             mapped: AtomicBool::new(false),
             link: OnceLock::new(),

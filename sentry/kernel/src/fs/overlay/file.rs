@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use sentry_platform::BoxFuture;
+use sentry_platform::{BoxFuture, Window};
 use syscall_tables::Errno;
 
 use super::inode::OverlayInode;
 use crate::ctx::{Ctx, SysResult};
-use crate::sync::{Events, WaitQueue};
+use crate::sync::{Events, WaitQueue, WriteTurns};
 use crate::vfs::{File, FileOps, MapSource, OpenRequest};
 
 /// An open regular file.
@@ -63,6 +63,22 @@ impl FileOps for OverlayFile {
         append: bool,
     ) -> Result<(usize, u64), Errno> {
         self.real()?.write_at(file, buf, offset, append)
+    }
+
+    fn write_turns(&self) -> Option<&WriteTurns> {
+        Some(&self.inode.write_turns)
+    }
+
+    fn has_windows(&self) -> bool {
+        self.ops.read().has_windows()
+    }
+
+    fn read_window(&self, file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        self.real()?.read_window(file, window, offset)
+    }
+
+    fn write_window(&self, file: &File, window: &Window<'_>, offset: u64) -> Result<usize, Errno> {
+        self.real()?.write_window(file, window, offset)
     }
 
     fn is_seekable(&self) -> bool {

@@ -11,6 +11,7 @@ use super::dir::OverlayDir;
 use super::file::OverlayFile;
 use super::{Layer, PRIVATE_PREFIX, Shared, is_opaque, is_whiteout, layer_entry};
 use crate::fs::tmpfs::TmpInode;
+use crate::sync::WriteTurns;
 use crate::task::Creds;
 use crate::vfs::{
     Attr, FileKind, FileOps, Inode, InodeRef, OpenRequest, Owner, RenameFlags, SetAttr, VfsPath,
@@ -50,6 +51,7 @@ pub struct OverlayInode {
     /// `None` for the root and for what has been removed.
     pub(super) place: Mutex<Option<Place>>,
     pub(super) copy_lock: Mutex<()>,
+    pub(super) write_turns: WriteTurns,
     /// Key in `Shared::live`.
     key: Option<u64>,
 }
@@ -111,6 +113,7 @@ impl OverlayInode {
             ino: AtomicU64::new(ino),
             place: Mutex::new(place),
             copy_lock: Mutex::new(()),
+            write_turns: WriteTurns::default(),
             key,
         });
         if let Some(key) = key {

@@ -12,6 +12,7 @@ use syscall_tables::Errno;
 use super::dir::Directory;
 use super::regular::{Bytes, Regular};
 use super::{PAGE, Shared, TmpFsOptions};
+use crate::sync::WriteTurns;
 use crate::task::{Creds, Gid, Uid};
 use crate::vfs::perm::S_ISGID;
 use crate::vfs::{
@@ -437,6 +438,10 @@ impl FileOps for TmpInode {
             self.touch();
         }
         Ok(written)
+    }
+
+    fn write_turns(&self) -> Option<&WriteTurns> {
+        self.regular().ok().map(|regular| &regular.turns)
     }
 
     fn has_windows(&self) -> bool {

@@ -13,6 +13,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{FallocFlags, Seals};
 
 use super::{PAGE, Shared};
+use crate::sync::WriteTurns;
 use crate::vfs::ReadOnlyFd;
 
 /// Largest content kept in a vector.
@@ -74,6 +75,7 @@ struct Content {
 pub(super) struct Regular {
     content: RwLock<Content>,
     seals: AtomicU32,
+    pub(super) turns: WriteTurns,
     /// The memfd for mappings that may not become writable.
     pub(super) read_only: ReadOnlyFd,
 }
@@ -87,6 +89,7 @@ impl Default for Regular {
             }),
             // Only memfds can be sealed.
             seals: AtomicU32::new(Seals::F_SEAL_SEAL.bits()),
+            turns: WriteTurns::default(),
             read_only: ReadOnlyFd::default(),
         }
     }
