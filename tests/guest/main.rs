@@ -78,6 +78,8 @@ pub const FAMILIES: &[(&str, &[util::Case])] = &[
     ("io", io::read_write::CASES),
     ("io", io::size::CASES),
     ("io", io::copy::CASES),
+    ("io", io::again::CASES),
+    ("io", io::whole::CASES),
     ("io", io::other::CASES),
     ("meta", meta::attributes::CASES),
     ("meta", meta::owner::CASES),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use sentry_platform::{AtomicOp, GuestThread, Transferred, Way, Window};
+use sentry_platform::{AtomicOp, GuestThread, Transferred, View, Way, Window};
 use smallvec::SmallVec;
 use syscall_tables::Errno;
 use syscall_tables::abi::{RLIMIT_NOFILE, Regs};
@@ -103,6 +103,20 @@ impl Ctx<'_> {
         mut side: impl FnMut(&Window<'_>) -> Result<usize, Errno> + Send,
     ) -> Transferred {
         poll_fn(|cx| self.thread.poll_transfer(cx, way, addr, len, &mut side)).await
+    }
+
+    /// Copies from a view; see [`GuestThread::poll_copy_view`].
+    pub async fn copy_view(&mut self, view: &View, addr: u64, len: u64) -> u64 {
+        poll_fn(|cx| self.thread.poll_copy_view(cx, view, addr, len)).await
+    }
+
+    /// Unmaps the views that the caller's process has of a file it closes.
+    pub async fn forget_views(&mut self, file: &File) {
+        if self.thread.has_views()
+            && let Some(id) = file.ops.view_id()
+        {
+            self.thread.forget_views(id).await;
+        }
     }
 
     /// Reads one value.

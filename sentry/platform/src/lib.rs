@@ -16,6 +16,7 @@
 //! | [`ptrace`] | the platform on PTRACE_SYSEMU |
 //! | [`fake`] | a platform without guest code, for tests of the kernel |
 //! | [`residency`] | how much memory a stub has had |
+//! | [`view`] | files that guest threads copy from by themselves |
 //! | [`window`] | memory that transfers between files and guests pass through |
 //! | [`xstate`] | the layout of vector state |
 
@@ -28,6 +29,7 @@ pub mod ptrace;
 pub mod residency;
 pub mod systrap;
 pub mod traits;
+pub mod view;
 pub mod window;
 pub mod xstate;
 
@@ -36,4 +38,5 @@ pub use traits::{
     MemImage, MemOp, Nursery, Platform, ProgramCalls, Protection, Sharing, ThreadHandle, Trap,
     VdsoImage,
 };
+pub use view::{Found, View, ViewId};
 pub use window::{Transferred, Way, Window};

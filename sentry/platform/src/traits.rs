@@ -20,7 +20,7 @@ use bitflags::bitflags;
 use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
-use crate::{Transferred, Way, Window};
+use crate::{Found, Transferred, View, ViewId, Way, Window};
 
 use crate::residency::FinalPeak;
 
@@ -381,6 +381,46 @@ pub trait GuestThread: Send + Sync {
             error: Some(Errno::EOPNOTSUPP),
             ..Transferred::default()
         })
+    }
+
+    /// Looks for pages of `file` from `offset` on, of which `len` bytes are
+    /// wanted, that this thread can copy from by itself.
+    fn find_view(&self, _file: ViewId, _offset: u64, _len: u64) -> Found {
+        Found::Nothing
+    }
+
+    /// Makes the view that [`Found::Worth`] is about, of the file behind `fd`,
+    /// which the guest must be allowed to read.
+    fn map_view<'a>(
+        &'a mut self,
+        _file: ViewId,
+        _fd: BorrowedFd<'a>,
+        _offset: u64,
+    ) -> BoxFuture<'a, Result<(), Errno>> {
+        Box::pin(std::future::ready(Err(Errno::EOPNOTSUPP)))
+    }
+
+    /// Whether there may be views to [forget](Self::forget_views).
+    fn has_views(&self) -> bool {
+        false
+    }
+
+    /// Unmaps all views of a file that the guest has closed.
+    fn forget_views(&mut self, _file: ViewId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Copies the first `len` bytes of a view to guest memory at `addr`; ready
+    /// with how many it were. What stopped it may be on either side: the guest's
+    /// memory, or the end of the file.
+    fn poll_copy_view(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _view: &View,
+        _addr: u64,
+        _len: u64,
+    ) -> Poll<u64> {
+        Poll::Ready(0)
     }
 
     /// Copies `dst.len()` bytes from guest memory.

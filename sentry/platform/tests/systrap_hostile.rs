@@ -4,11 +4,12 @@
 mod guest;
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use guest::*;
 use sentry_platform::executor::block_on;
-use sentry_platform::{AddressSpace, GuestThread, Trap};
+use sentry_platform::{AddressSpace, Found, GuestThread, Trap, View, ViewId};
 
 /// Of `stub/layout.rs`, as guests know them.
 const TEXT: u64 = 0x7fff_0001_0000;
@@ -17,6 +18,8 @@ const APP_TEXT: u64 = TEXT + 0x5000;
 const TEXT_END: u64 = TEXT + 0x6000;
 const CONTEXTS: u64 = 0x7fff_1000_0000;
 const SLOT_LEN: u64 = 0x2_0000;
+const VIEW_REGION: u64 = 0x7fff_a000_0000;
+const VIEW_REGION_END: u64 = VIEW_REGION + 64 * 0x20_0000;
 const FIRST_SLOT: u64 = CONTEXTS + SLOT_LEN;
 
 static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub"));
@@ -368,6 +371,62 @@ fn a_stub_maps_and_opens_nothing_of_others() {
         let core = limits.lines().find(|line| line.starts_with("Max core"));
         assert!(core.is_some_and(|line| line.split_whitespace().nth(4) == Some("0")));
     }
+}
+
+/// The lines of `/proc/PID/maps` in the region of views.
+fn views_of(pid: u32) -> Vec<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("readable");
+    let is_view = |line: &&str| {
+        let start = line.split('-').next().unwrap_or_default();
+        u64::from_str_radix(start, 16)
+            .is_ok_and(|start| (VIEW_REGION..VIEW_REGION_END).contains(&start))
+    };
+    maps.lines().filter(is_view).map(str::to_owned).collect()
+}
+
+/// What a guest reads much of it finds mapped: so that it can read it, and
+/// nothing else.
+#[test]
+fn views_are_for_reading_and_end_with_the_file() {
+    use std::os::fd::AsFd;
+    let platform = platform();
+    let (space, mut thread) = load(&platform, entries());
+    assert_eq!(run(&mut *thread), Trap::Syscall);
+    let pid = stub_of(&*space);
+    let text: Vec<u8> = (0..1u32 << 16).flat_map(u32::to_ne_bytes).collect();
+    let path = std::env::temp_dir().join(format!("view-{}", std::process::id()));
+    std::fs::write(&path, &text).expect("written");
+    let open = std::fs::File::options().read(true).write(true).open(&path);
+    let file = open.expect("opened");
+    std::fs::remove_file(&path).expect("removed");
+    let id = ViewId::new();
+    assert!(views_of(pid).is_empty() && !thread.has_views());
+    assert!(matches!(thread.find_view(id, 0, 1 << 20), Found::Worth));
+    block_on(thread.map_view(id, file.as_fd(), 0)).expect("mapped");
+    let Found::View(view) = thread.find_view(id, 4096, 100) else {
+        panic!("it is mapped");
+    };
+    let copy = |thread: &mut dyn GuestThread, view: &View, len| {
+        block_on(poll_fn(|cx| thread.poll_copy_view(cx, view, DATA, len)))
+    };
+    assert_eq!(copy(&mut *thread, &view, 100), 100);
+    let mut bytes = [0; 100];
+    copy_in(&mut *thread, DATA, &mut bytes).expect("mapped");
+    assert_eq!(bytes[..], text[4096..4196]);
+    // Up to the end of the file's last page.
+    let left = text.len() as u64 - 4096;
+    assert_eq!(copy(&mut *thread, &view, left + 4096), left);
+    // For reading, and not in a child.
+    let lines = views_of(pid);
+    assert!(lines.len() == 1 && lines[0].contains(" r--s "), "{lines:?}");
+    let child = block_on(thread.fork()).expect("fork");
+    assert!(views_of(stub_of(&*child.space())).is_empty());
+    // A view in use is unmapped too.
+    block_on(thread.forget_views(id));
+    assert!(views_of(pid).is_empty());
+    assert_eq!(copy(&mut *thread, &view, 100), 0);
+    drop(view);
+    assert!(matches!(thread.find_view(id, 0, 1), Found::Nothing));
 }
 
 /// The stub process behind `space`, found by a mark in its memory.

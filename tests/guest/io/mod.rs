@@ -1,9 +1,11 @@
 //! Reading, writing, seeking, truncating, allocating, copying and splicing.
 
+pub mod again;
 pub mod copy;
 pub mod other;
 pub mod read_write;
 pub mod size;
+pub mod whole;
 
 use crate::util::*;
 

@@ -59,7 +59,11 @@ impl WriteTurns {
                 state.enter(len);
                 return Poll::Ready(());
             }
-            if !state.waiters.iter().any(|other| other.will_wake(cx.waker())) {
+            if !state
+                .waiters
+                .iter()
+                .any(|other| other.will_wake(cx.waker()))
+            {
                 state.waiters.push(cx.waker().clone());
             }
             Poll::Pending
@@ -81,7 +85,8 @@ impl WriteTurns {
 
 impl State {
     fn admit(&mut self, len: WriteLen) -> bool {
-        let busy = self.long || self.long_waiting != 0 || (len == WriteLen::Long && self.short != 0);
+        let busy =
+            self.long || self.long_waiting != 0 || (len == WriteLen::Long && self.short != 0);
         if !busy {
             self.enter(len);
         }

@@ -175,6 +175,7 @@ pub(super) fn fd_flags(close_on_exec: bool) -> FdFlags {
 pub async fn close(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let files = ctx.task.files();
     let file = files.remove(Fd(args.i32(0)))?;
+    ctx.forget_views(&file).await;
     files.close_file(&file)?;
     Ok(0)
 }
@@ -202,6 +203,7 @@ pub async fn close_range(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Ok(0);
     }
     for file in files.remove_where(|fd, _| inside(fd)) {
+        ctx.forget_views(&file).await;
         // Errors of single files are not reported.
         let _ = files.close_file(&file);
     }
@@ -219,7 +221,7 @@ pub async fn dup2(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         ctx.task.files().get_raw(Fd(old))?;
         return Ok(u64::from(new.unsigned_abs()));
     }
-    dup_to(ctx, old, new, FdFlags::empty())
+    dup_to(ctx, old, new, FdFlags::empty()).await
 }
 
 pub async fn dup3(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
@@ -228,10 +230,10 @@ pub async fn dup3(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     if flags & !cloexec != 0 || old == new {
         return Err(Errno::EINVAL);
     }
-    dup_to(ctx, old, new, fd_flags(flags & cloexec != 0))
+    dup_to(ctx, old, new, fd_flags(flags & cloexec != 0)).await
 }
 
-fn dup_to(ctx: &Ctx<'_>, old: i32, new: i32, flags: FdFlags) -> SysResult {
+async fn dup_to(ctx: &mut Ctx<'_>, old: i32, new: i32, flags: FdFlags) -> SysResult {
     let limit = ctx.task.group.limit(RLIMIT_NOFILE);
     let files = ctx.task.files();
     if u64::try_from(new).map_or(true, |new| new >= limit) {
@@ -239,6 +241,7 @@ fn dup_to(ctx: &Ctx<'_>, old: i32, new: i32, flags: FdFlags) -> SysResult {
     }
     let file = files.get_raw(Fd(old))?;
     if let Some(replaced) = files.replace(Fd(new), file, flags, limit)? {
+        ctx.forget_views(&replaced).await;
         // dup2(2) reports no error of the implied close.
         let _ = files.close_file(&replaced);
     }

@@ -2,10 +2,11 @@
 //! memory directly, through the windows of the platform. What is not done here
 //! is left to the buffers of [`super::read_write`].
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use sentry_platform::window::PIECE_LEN;
-use sentry_platform::{Transferred, Way};
+use sentry_platform::{Found, Transferred, Way};
 use syscall_tables::Errno;
 
 use super::read_write::{GuestVectors, limit_size};
@@ -96,16 +97,65 @@ pub(super) async fn read(
         return Ok(None);
     };
     let range = Range::new(file, at, len);
-    let mut offset = range.start;
-    let moved = ctx
+    let viewed = read_views(ctx, file, range.start, addr, len).await;
+    if viewed.whole {
+        range.end(viewed.done);
+        memory.advance(viewed.done);
+        return Ok(Some(viewed.done));
+    }
+    let (addr, len) = (addr.wrapping_add(viewed.done as u64), len - viewed.done);
+    let mut offset = range.start.saturating_add(viewed.done as u64);
+    let mut moved = ctx
         .transfer(Way::ToGuest, addr, len, |window| {
             let count = file.ops.read_window(file, window, offset)?;
             offset = offset.saturating_add(count as u64);
             Ok(count)
         })
         .await;
+    moved.done += viewed.done;
     range.end(moved.done);
     outcome(moved, memory)
+}
+
+/// What has been read through views.
+#[derive(Default)]
+struct Viewed {
+    done: usize,
+    /// That is all that was wanted, or up to the end of the file.
+    whole: bool,
+}
+
+/// Has the guest thread copy from the file's pages by itself, as far as it has
+/// views of them.
+async fn read_views(ctx: &mut Ctx<'_>, file: &File, start: u64, addr: u64, len: usize) -> Viewed {
+    let mut viewed = Viewed::default();
+    let Some(source) = file.ops.view_source(file) else {
+        return viewed;
+    };
+    let end = start.saturating_add(len as u64).min(source.len_bytes);
+    let mut at = start;
+    while at < end {
+        let mut found = ctx.thread.find_view(source.id, at, end - at);
+        if let Found::Worth = found {
+            let mapped = ctx.thread.map_view(source.id, source.fd.as_fd(), at).await;
+            if mapped.is_ok() {
+                found = ctx.thread.find_view(source.id, at, end - at);
+            }
+        }
+        let Found::View(view) = found else {
+            break;
+        };
+        let wanted = view.len().min(end - at);
+        let to = addr.wrapping_add(at - start);
+        let copied = ctx.copy_view(&view, to, wanted).await.min(wanted);
+        at += copied;
+        if copied < wanted {
+            break;
+        }
+    }
+    viewed.done = usize::try_from(at.saturating_sub(start)).unwrap_or(0);
+    viewed.whole = viewed.done != 0 && at == end;
+    viewed
 }
 
 /// As [`read`], for a write that does not append.

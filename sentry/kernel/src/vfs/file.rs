@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bitflags::bitflags;
 use parking_lot::Mutex;
-use sentry_platform::BoxFuture;
-use sentry_platform::Window;
+use sentry_platform::{BoxFuture, ViewId, Window};
 use syscall_tables::Errno;
 
 use super::async_io::AsyncIo;
@@ -67,6 +66,14 @@ pub enum MapSource {
     Zero,
 }
 
+/// A file that guests may have views of.
+pub struct ViewSource {
+    pub fd: Arc<OwnedFd>,
+    pub id: ViewId,
+    /// Where it ends.
+    pub len_bytes: u64,
+}
+
 /// What an open file does. All calls are made with access mode checked.
 ///
 /// `read*`/`write*` never wait: where they would, they answer `EAGAIN`, and
@@ -87,6 +94,17 @@ pub trait FileOps: Any + Send + Sync {
         _append: bool,
     ) -> Result<(usize, u64), Errno> {
         Err(Errno::ESPIPE)
+    }
+
+    /// What views of this file are made of, if there can be any. Called for a
+    /// read, which it takes note of.
+    fn view_source(&self, _file: &File) -> Option<ViewSource> {
+        None
+    }
+
+    /// Which views a guest may have of this file.
+    fn view_id(&self) -> Option<ViewId> {
+        None
     }
 
     /// Turns of those who write; `None` where each piece of a write may be

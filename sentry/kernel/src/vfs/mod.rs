@@ -65,7 +65,9 @@ mod types;
 
 pub use dentry::{Dentry, DentryCache};
 pub use fd_table::{Fd, FdFlags, FdTable};
-pub use file::{File, FileOps, FileOwner, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
+pub use file::{
+    File, FileOps, FileOwner, MapSource, OpenMode, ReadOnlyFd, StatusFlags, ViewSource,
+};
 pub use fs_context::{FsContext, FsContextRef, FsState};
 pub use inode::{FileSystem, Inode, InodeRef, OpenRequest, RenameFlags, XattrFlags};
 pub use mount::{Mount, MountFlags, Superblock, VfsPath};

@@ -13,6 +13,7 @@
 //! | global | r--, sealed memfd | all stubs |
 //! | command | r--, sealed memfd, one per stub | – |
 //! | contexts | rw-, memfd of fixed size, one per stub | – |
+//! | views | r--, files that the guest reads | – |
 
 /// Start of the stub region; guest addresses lie below.
 pub const STUB_BASE: u64 = 0x7fff_0000_0000;
@@ -100,6 +101,12 @@ pub const CONTEXTS_LEN: u64 = SLOT_LEN * SLOTS;
 /// Zeros: behind what is mapped, where nobody can write.
 pub const ZEROS: u64 = CONTEXTS_LEN;
 pub const ZEROS_LEN: u64 = 0x1000;
+
+/// Views: pages of files (see `views.rs`).
+pub const VIEW_REGION: u64 = STUB_BASE + 0xa000_0000;
+pub const VIEW_LEN: u64 = 0x20_0000;
+pub const VIEWS: usize = 64;
+pub const VIEW_REGION_LEN: u64 = VIEW_LEN * VIEWS as u64;
 
 /// Slot 0: number of the latest finished batch (u32).
 pub const R_DONE: u64 = 0x0;

@@ -273,6 +273,14 @@ fn app_calls(memory: MemoryCalls) -> Calls {
     calls
 }
 
+/// Address and length of a view.
+fn view() -> Rule {
+    let last = l::VIEW_REGION + l::VIEW_REGION_LEN - l::VIEW_LEN;
+    rule()
+        .between(0, l::VIEW_REGION, last + 1)
+        .arg(1, l::VIEW_LEN)
+}
+
 /// Advice that the control thread passes on.
 const CONTROL_ADVICE: [u32; 13] = [
     libc::MADV_DONTNEED as u32,
@@ -320,6 +328,11 @@ fn control_calls() -> Calls {
                     )
                     .at_least(4, file_fd)
                     .guest_range(0, 1),
+                // A view: a file, read-only.
+                view()
+                    .arg(2, 1)
+                    .arg(3, u64::from(MAP_SHARED_FLAGS))
+                    .at_least(4, file_fd),
                 // A new process' own command page and contexts.
                 rule()
                     .arg(0, l::COMMAND)
@@ -337,7 +350,14 @@ fn control_calls() -> Calls {
                     .arg(5, 0),
             ],
         ),
-        (libc::SYS_munmap, vec![rule().guest_range(0, 1)]),
+        (
+            libc::SYS_munmap,
+            vec![
+                rule().guest_range(0, 1),
+                view(),
+                rule().arg(0, l::VIEW_REGION).arg(1, l::VIEW_REGION_LEN),
+            ],
+        ),
         (
             libc::SYS_mprotect,
             vec![rule().bits(2, 7).guest_range(0, 1)],
@@ -346,6 +366,7 @@ fn control_calls() -> Calls {
             libc::SYS_madvise,
             vec![
                 rule().one_of(2, &CONTROL_ADVICE).guest_range(0, 1),
+                view().arg(2, libc::MADV_DONTFORK as u64),
                 rule()
                     .arg(0, l::COMMAND)
                     .arg(1, l::COMMAND_LEN)

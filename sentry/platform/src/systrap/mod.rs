@@ -50,6 +50,7 @@ mod sys;
 mod thread;
 mod transfer;
 mod vdso;
+mod views;
 mod watchdog;
 mod xstate;
 mod zygote;

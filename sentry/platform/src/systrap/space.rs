@@ -14,6 +14,7 @@ use super::patch::{self, Patching, TextMap};
 use super::put_off::PutOff;
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
+use super::views::{Filling, Views};
 use crate::residency::FinalPeak;
 use crate::{AddressSpace, BoxFuture, CopyFault, GuestThread, MemError, MemImage, MemOp};
 
@@ -23,6 +24,7 @@ pub(super) struct SystrapSpace {
     pub(super) stub: Arc<Stub>,
     pub(super) texts: TextMap,
     pub(super) put_off: PutOff,
+    pub(super) views: Arc<Views>,
     /// Of the program that runs here.
     calls: Mutex<Arc<Counts>>,
 }
@@ -71,6 +73,14 @@ impl<'a> Batch<'a> {
                 *arg = number;
             }
             self.push(owner, call);
+        }
+    }
+
+    /// Adds the mapping of a view.
+    pub(super) fn add_view(&mut self, fd: BorrowedFd<'a>, filling: &Filling) {
+        let number = self.descriptor(0, fd);
+        for call in filling.calls(number) {
+            self.push(0, call);
         }
     }
 
@@ -148,6 +158,7 @@ impl SystrapSpace {
             stub,
             texts,
             put_off: PutOff::default(),
+            views: Arc::default(),
             calls: Mutex::new(calls),
         })
     }
@@ -181,6 +192,9 @@ impl SystrapSpace {
             batch.push(0, HostCall::new(libc::SYS_munmap, &all));
             self.texts.clear();
             self.put_off.clear();
+            if let Some(call) = self.views.forget_all() {
+                batch.push(0, call);
+            }
         }
         self.add_ops(&mut batch, image.ops).await?;
         for (owner, (addr, bytes)) in (image.ops.len()..).zip(image.writes) {
@@ -232,7 +246,7 @@ impl SystrapSpace {
         Ok(())
     }
 
-    async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
+    pub(super) async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
         let batch = std::mem::take(batch);
         let Some(&first) = batch.owners.first() else {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Guest threads: traps, registers, copies.
 
 use std::future::poll_fn;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -18,9 +19,10 @@ use super::memop::{self, Plan};
 use super::patch::{Located, Patching};
 use super::space::{Onto, SystrapSpace};
 use super::transfer::Transfer;
+use super::views;
 use crate::{
-    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, GuestThread, MemError, MemImage,
-    MemOp, ThreadHandle, Transferred, Trap, Way, Window,
+    AddressSpace, AtomicOp, BoxFuture, Call, CopyFault, Fault, Found, GuestThread, MemError,
+    MemImage, MemOp, ThreadHandle, Transferred, Trap, View, ViewId, Way, Window,
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -914,6 +916,45 @@ impl GuestThread for SystrapThread {
             Poll::Ready(_) => Phase::Idle,
             Poll::Pending => Phase::Transferring(transfer),
         };
+        polled
+    }
+
+    fn find_view(&self, file: ViewId, offset: u64, len: u64) -> Found {
+        self.space.views.find(file, offset, len)
+    }
+
+    fn map_view<'a>(
+        &'a mut self,
+        file: ViewId,
+        fd: BorrowedFd<'a>,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<(), Errno>> {
+        Box::pin(self.space.map_view(file, fd, offset))
+    }
+
+    fn has_views(&self) -> bool {
+        self.space.views.is_used()
+    }
+
+    fn forget_views(&mut self, file: ViewId) -> BoxFuture<'_, ()> {
+        Box::pin(self.space.forget_views(file))
+    }
+
+    fn poll_copy_view(
+        &mut self,
+        cx: &mut Context<'_>,
+        view: &View,
+        addr: u64,
+        len: u64,
+    ) -> Poll<u64> {
+        let mut ordered = self.phase == Phase::Command;
+        let from = view.address();
+        let len = len.min(view.len());
+        if !ordered {
+            ready!(self.poll_settle(cx, addr, to_usize(len)));
+        }
+        let polled = views::poll_copy(&mut self.turn, &mut ordered, cx, from, addr, len);
+        self.phase = if ordered { Phase::Command } else { Phase::Idle };
         polled
     }
 

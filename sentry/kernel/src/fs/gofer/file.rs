@@ -6,20 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use sentry_platform::Window;
 use sentry_platform::executor::blocking;
 use sentry_platform::host::{self, io::Wait};
+use sentry_platform::{ViewId, Window};
 use syscall_tables::Errno;
 
 use super::convert;
 use super::inode::GoferInode;
 use crate::sync::WriteTurns;
-use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, ReadOnlyFd, StatusFlags};
+use crate::vfs::{Attr, File, FileOps, MapSource, OpenMode, ReadOnlyFd, StatusFlags, ViewSource};
 
 /// An open file of a gofer.
 pub(super) struct GoferFile {
     inode: Arc<GoferInode>,
     fd: Arc<OwnedFd>,
+    view: ViewId,
+    /// Written since the last read.
+    just_written: AtomicBool,
+    /// The last change that a read of the host has followed.
+    read_after: Mutex<Option<(i64, u32)>>,
     /// The host file system can tell cached data from other.
     knows_cached: AtomicBool,
     /// Appends of the sentry, so that each one knows where it ended.
@@ -32,6 +37,9 @@ impl GoferFile {
         Arc::new(Self {
             inode,
             fd,
+            view: ViewId::new(),
+            just_written: AtomicBool::new(false),
+            read_after: Mutex::default(),
             knows_cached: AtomicBool::new(true),
             appending: Mutex::new(()),
         })
@@ -60,6 +68,7 @@ impl GoferFile {
             return Ok(());
         }
         self.inode.note_write(end);
+        self.just_written.store(true, Ordering::Relaxed);
         let status = file.status();
         if status.contains(StatusFlags::DSYNC) {
             let data_only = !status.contains(StatusFlags::SYNC);
@@ -116,6 +125,32 @@ impl FileOps for GoferFile {
         let end = offset.saturating_add(count as u64);
         self.written(file, count, end)?;
         Ok((count, end))
+    }
+
+    fn view_source(&self, _file: &File) -> Option<ViewSource> {
+        // Others may not have pages that reads and mappings share; and what
+        // has just been written here is likely to be written again.
+        if !self.knows_cached.load(Ordering::Relaxed)
+            || self.just_written.swap(false, Ordering::Relaxed)
+        {
+            return None;
+        }
+        let attr = self.inode.host_attr().ok()?;
+        // Only a read of the host sets the access time, once after a change.
+        let [atime, mtime, ctime] = [attr.atime, attr.mtime, attr.ctime].map(|t| (t.sec, t.nsec));
+        let changed = mtime.max(ctime);
+        if atime <= changed && self.read_after.lock().replace(changed) != Some(changed) {
+            return None;
+        }
+        Some(ViewSource {
+            fd: self.fd.clone(),
+            id: self.view,
+            len_bytes: attr.size,
+        })
+    }
+
+    fn view_id(&self) -> Option<ViewId> {
+        Some(self.view)
     }
 
     fn write_turns(&self) -> Option<&WriteTurns> {

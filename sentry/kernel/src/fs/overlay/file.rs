@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
-use sentry_platform::{BoxFuture, Window};
+use sentry_platform::{BoxFuture, ViewId, Window};
 use syscall_tables::Errno;
 
 use super::inode::OverlayInode;
 use crate::ctx::{Ctx, SysResult};
 use crate::sync::{Events, WaitQueue, WriteTurns};
-use crate::vfs::{File, FileOps, MapSource, OpenRequest};
+use crate::vfs::{File, FileOps, MapSource, OpenRequest, ViewSource};
 
 /// An open regular file.
 pub(super) struct OverlayFile {
@@ -63,6 +63,14 @@ impl FileOps for OverlayFile {
         append: bool,
     ) -> Result<(usize, u64), Errno> {
         self.real()?.write_at(file, buf, offset, append)
+    }
+
+    fn view_source(&self, file: &File) -> Option<ViewSource> {
+        self.real().ok()?.view_source(file)
+    }
+
+    fn view_id(&self) -> Option<ViewId> {
+        self.ops.read().view_id()
     }
 
     fn write_turns(&self) -> Option<&WriteTurns> {

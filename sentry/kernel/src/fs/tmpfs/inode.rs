@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
-use sentry_platform::Window;
+use sentry_platform::{ViewId, Window};
 use syscall_tables::Errno;
 
 use super::dir::Directory;
@@ -17,7 +17,7 @@ use crate::task::{Creds, Gid, Uid};
 use crate::vfs::perm::S_ISGID;
 use crate::vfs::{
     Attr, DirEntry, File, FileKind, FileOps, Inode, InodeRef, MapSource, OpenRequest, Owner,
-    RenameFlags, SetAttr, SetTime, Timestamp, XattrFlags,
+    RenameFlags, SetAttr, SetTime, Timestamp, ViewSource, XattrFlags,
 };
 
 /// Most bytes of xattr names and values of one inode.
@@ -438,6 +438,16 @@ impl FileOps for TmpInode {
             self.touch();
         }
         Ok(written)
+    }
+
+    fn view_source(&self, file: &File) -> Option<ViewSource> {
+        let source = self.regular().ok()?.view_source()?;
+        self.note_access(file);
+        Some(source)
+    }
+
+    fn view_id(&self) -> Option<ViewId> {
+        self.regular().ok()?.view_id()
     }
 
     fn write_turns(&self) -> Option<&WriteTurns> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
-use sentry_platform::Window;
 use sentry_platform::host::{self, io::Wait};
+use sentry_platform::{ViewId, Window};
 use syscall_tables::Errno;
 use syscall_tables::abi::{FallocFlags, Seals};
 
 use super::{PAGE, Shared};
 use crate::sync::WriteTurns;
-use crate::vfs::ReadOnlyFd;
+use crate::vfs::{ReadOnlyFd, ViewSource};
 
 /// Largest content kept in a vector.
 const INLINE_MAX: u64 = 64 << 10;
@@ -24,7 +24,11 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 
 enum Data {
     Inline(Vec<u8>),
-    Memfd { fd: Arc<OwnedFd>, len: u64 },
+    Memfd {
+        fd: Arc<OwnedFd>,
+        len: u64,
+        view: ViewId,
+    },
 }
 
 /// Where the bytes of a write are.
@@ -122,6 +126,7 @@ impl Content {
         self.data = Data::Memfd {
             fd: fd.clone(),
             len: done as u64,
+            view: ViewId::new(),
         };
         Ok(fd)
     }
@@ -211,6 +216,31 @@ impl Regular {
             return Ok(fd.clone());
         }
         self.content.write().memfd(self.seals())
+    }
+
+    /// What views are made of: not while it is small, not of one with holes,
+    /// which looking at would fill, and not of a file that may be sealed, which
+    /// a mapping would stand against.
+    pub fn view_source(&self) -> Option<ViewSource> {
+        let content = self.content.read();
+        if !self.is_sealed(Seals::F_SEAL_SEAL) || !content.is_dense() {
+            return None;
+        }
+        match &content.data {
+            Data::Inline(_) => None,
+            Data::Memfd { fd, len, view } => Some(ViewSource {
+                fd: fd.clone(),
+                id: *view,
+                len_bytes: *len,
+            }),
+        }
+    }
+
+    pub fn view_id(&self) -> Option<ViewId> {
+        match &self.content.read().data {
+            Data::Inline(_) => None,
+            Data::Memfd { view, .. } => Some(*view),
+        }
     }
 
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {

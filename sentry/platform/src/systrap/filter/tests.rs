@@ -126,6 +126,9 @@ fn interesting() -> Vec<u64> {
         l::GLOBAL + l::G_EMPTY_MASK,
         l::CONTEXTS,
         l::CONTEXTS + l::CONTEXTS_LEN,
+        l::VIEW_LEN,
+        l::VIEW_REGION,
+        l::VIEW_REGION + l::VIEW_REGION_LEN - l::VIEW_LEN,
         l::TASK_SIZE,
         0u64,
     ] {
@@ -248,6 +251,7 @@ fn no_call_of_a_control_thread_reaches_the_stub_region() {
         (libc::SYS_pwrite64, 1, 2),
     ];
     let mut allowed = 0;
+    let mut views = 0;
     for _ in 0..600_000 {
         let (nr, addr, len) = ranges[(random.next() % 7) as usize];
         let mut call = app(nr, [0; 6].map(|_: u64| random.pick(&values)));
@@ -279,6 +283,21 @@ fn no_call_of_a_control_thread_reaches_the_stub_region() {
             );
             continue;
         }
+        if call.args[addr] >= l::VIEW_REGION && call.args[len] == l::VIEW_LEN {
+            views += 1;
+            assert!(call.args[addr] <= l::VIEW_REGION + l::VIEW_REGION_LEN - l::VIEW_LEN);
+            match nr {
+                // Read-only, of a file that has come.
+                libc::SYS_mmap => {
+                    assert_eq!(call.args[2..4], [1, 0x4011]);
+                    assert!(call.args[4] >= l::FD_RECEIVED);
+                }
+                libc::SYS_munmap => {}
+                libc::SYS_madvise => assert_eq!(call.args[2], 10),
+                _ => panic!("{call:x?}"),
+            }
+            continue;
+        }
         assert!(in_guest(call.args[addr], call.args[len]), "{call:x?}");
         if nr == libc::SYS_mremap {
             let target = match call.args[3] {
@@ -290,6 +309,7 @@ fn no_call_of_a_control_thread_reaches_the_stub_region() {
         }
     }
     assert!(allowed > 10_000, "{allowed}");
+    assert!(views > 20, "{views}");
 }
 
 #[test]
@@ -316,6 +336,18 @@ fn the_control_thread_can_do_its_work() {
     assert!(!may(
         libc::SYS_mmap,
         [0x1_0000, 0x1000, 5, 0x4012, 1, 0x8000]
+    ));
+    // Views: mapped for reading and not inherited; all of them unmapped.
+    let view = [l::VIEW_REGION + l::VIEW_LEN, l::VIEW_LEN];
+    let map = |protection, flags| [view[0], view[1], protection, flags, 2, 0x20_0000];
+    assert!(may(libc::SYS_mmap, map(1, 0x4011)));
+    assert!(!may(libc::SYS_mmap, map(3, 0x4011)));
+    assert!(!may(libc::SYS_mmap, map(1, 0x4012)));
+    assert!(may(libc::SYS_madvise, [view[0], view[1], 10, 0, 0, 0]));
+    assert!(!may(libc::SYS_mprotect, [view[0], view[1], 3, 0, 0, 0]));
+    assert!(may(
+        libc::SYS_munmap,
+        [l::VIEW_REGION, l::VIEW_REGION_LEN, 0, 0, 0, 0]
     ));
     assert!(may(libc::SYS_clone, [l::CLONE_FORK_FLAGS, 0, 1, 2, 3, 4]));
     assert!(!may(
