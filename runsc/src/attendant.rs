@@ -39,9 +39,9 @@ pub struct Attended<'a> {
 /// What is started.
 pub enum Guest {
     /// A further process of a container.
-    Process(ProcessPlan),
+    Process(Box<ProcessPlan>),
     /// A further container of a pod, with its first process.
-    Container(NewContainer),
+    Container(Box<NewContainer>),
 }
 
 /// A further container of a pod.
@@ -159,7 +159,7 @@ fn begin(attended: Attended<'_>, report: &File) -> Result<Begun> {
         Guest::Process(process) => {
             let request = Request::Exec {
                 container: id.to_owned(),
-                process: Box::new(process),
+                process,
             };
             let fds: Vec<RawFd> = stdio.collect();
             let Reply::Started { pid } = client.call(&request, &fds)? else {

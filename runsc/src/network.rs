@@ -47,7 +47,7 @@ impl NetworkPlan {
     pub fn of_spec(linux: Option<&Linux>) -> Self {
         let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
         let own = namespaces.into_iter().flatten();
-        let own = own
+        let mut own = own
             .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
             .map(|namespace| match namespace.path() {
                 Some(path) if !path.as_os_str().is_empty() => NamespacePlan::Path(path.clone()),
@@ -56,7 +56,7 @@ impl NetworkPlan {
         let sysctl = linux.and_then(|linux| linux.sysctl().as_ref());
         let sysctl = sysctl.into_iter().flatten();
         Self::Host {
-            namespace: own.last().unwrap_or(NamespacePlan::Caller),
+            namespace: own.next_back().unwrap_or(NamespacePlan::Caller),
             sysctl: sysctl
                 .filter(|(name, _)| name.starts_with("net."))
                 .map(|(name, value)| (name.clone(), value.clone()))

@@ -157,13 +157,13 @@ pub fn create(
         container: &plan.id,
         network_of: sandbox.pid,
         client: &client,
-        guest: Guest::Container(NewContainer {
+        guest: Guest::Container(Box::new(NewContainer {
             plan: plan.clone(),
             gofer,
             shares,
             cgroup: cgroup.clone(),
             exit_status,
-        }),
+        })),
         stdio: stdio.to_vec(),
     };
     let pid = attendant::start(attended, |pid| {

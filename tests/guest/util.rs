@@ -23,13 +23,15 @@ macro_rules! cases {
 #[macro_export]
 macro_rules! check {
     ($cond:expr) => {
-        if !($cond) {
-            $crate::util::fail(file!(), line!(), stringify!($cond))
+        match $cond {
+            true => {}
+            false => $crate::util::fail(file!(), line!(), stringify!($cond)),
         }
     };
     ($cond:expr, $($arg:tt)+) => {
-        if !($cond) {
-            $crate::util::fail(file!(), line!(), format_args!($($arg)+))
+        match $cond {
+            true => {}
+            false => $crate::util::fail(file!(), line!(), format_args!($($arg)+)),
         }
     };
 }

@@ -261,10 +261,12 @@ fn external_dependencies_are_declared_once_with_a_reason() {
             commented = true;
         } else if line.is_empty() {
             commented = false;
-        } else if let Some((crate_name, _)) = line.split_once(" = ") {
-            if !commented && !line.contains("path = ") && !crate_name.starts_with("serde") {
-                without.push(crate_name.to_owned());
-            }
+        } else if let Some((crate_name, _)) = line.split_once(" = ")
+            && !commented
+            && !line.contains("path = ")
+            && !crate_name.starts_with("serde")
+        {
+            without.push(crate_name.to_owned());
         }
     }
     assert!(

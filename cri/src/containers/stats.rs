@@ -190,10 +190,7 @@ fn key(path: &Path, name: &str) -> Option<u64> {
     })
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the fields of messages are options"
-)]
+/// A number as the messages have it.
 pub fn value(value: u64) -> Option<proto::UInt64Value> {
     Some(proto::UInt64Value { value })
 }

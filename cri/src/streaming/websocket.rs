@@ -237,11 +237,10 @@ where
         let upwards = async {
             while let Some(Ok(frame)) = from.next().await {
                 match frame {
-                    Frame::Binary(payload) => {
-                        if writer.write_all(&payload).await.is_err() {
-                            return;
-                        }
-                    }
+                    Frame::Binary(payload) => match writer.write_all(&payload).await {
+                        Ok(()) => {}
+                        Err(_) => return,
+                    },
                     Frame::Close(_) => break,
                     // Pings are answered by the library with the next write.
                     _ => {}

@@ -22,7 +22,7 @@ pub struct Connection {
 
 pub enum Input {
     Nothing,
-    Request(Request, Vec<OwnedFd>),
+    Request(Box<Request>, Vec<OwnedFd>),
     Closed,
 }
 
@@ -83,7 +83,7 @@ impl Connection {
             Ok(request) => {
                 self.busy = true;
                 self.input = Vec::new();
-                Input::Request(request, self.fds.drain(..).collect())
+                Input::Request(Box::new(request), self.fds.drain(..).collect())
             }
             Err(_) => Input::Closed,
         }

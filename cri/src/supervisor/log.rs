@@ -159,7 +159,7 @@ mod tests {
         let text = std::fs::read_to_string(&dir).unwrap();
         std::fs::remove_file(&dir).unwrap();
         text.lines()
-            .map(|l| l.splitn(2, ' ').nth(1).unwrap().to_owned() + "|")
+            .map(|l| l.split_once(' ').unwrap().1.to_owned() + "|")
             .collect()
     }
 

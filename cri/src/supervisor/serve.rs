@@ -277,7 +277,7 @@ impl Server {
             Input::Nothing => {}
             Input::Closed => self.hang_up(id),
             Input::Request(request, fds) => {
-                if let Err(err) = self.request(id, request, fds) {
+                if let Err(err) = self.request(id, *request, fds) {
                     self.answer(
                         id,
                         &Event::Failed {

@@ -86,13 +86,16 @@ pub fn config(
     Ok((config, bridge))
 }
 
+/// Open files by the numbers that the process has them at.
+type Files = Vec<(Fd, Arc<File>)>;
+
 /// A terminal inside the sandbox, with `host` as the user's side.
 fn terminal(
     kernel: &Arc<Kernel>,
     root: &Arc<MountNamespace>,
     plan: &ProcessPlan,
     host: OwnedFd,
-) -> Result<(Bridge, Vec<(Fd, Arc<File>)>)> {
+) -> Result<(Bridge, Files)> {
     let creds = Creds::root();
     let state = FsState::at_root_of(root).context("the root is gone")?;
     let resolve = |path: &str| {

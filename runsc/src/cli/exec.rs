@@ -128,7 +128,7 @@ impl Exec {
             container: &self.id,
             network_of: record.pid,
             client,
-            guest: Guest::Process(process),
+            guest: Guest::Process(Box::new(process)),
             stdio,
         };
         let pid = attendant::start(attended, |pid| {

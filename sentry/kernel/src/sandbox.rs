@@ -119,6 +119,9 @@ fn describe(errno: Errno) -> String {
     text.to_ascii_lowercase()
 }
 
+/// A task that has not run yet, with its thread.
+type ReadyTask = (Arc<Task>, Box<dyn GuestThread>);
+
 /// A container: its init process and what further processes start with.
 struct Container {
     pid_ns: Arc<PidNamespace>,
@@ -126,7 +129,7 @@ struct Container {
     root: Arc<MountNamespace>,
     init: Arc<ThreadGroup>,
     /// The init task before `start`.
-    ready: Mutex<Option<(Arc<Task>, Box<dyn GuestThread>)>>,
+    ready: Mutex<Option<ReadyTask>>,
     /// Processes started by `exec`, by their id in the container.
     execs: Mutex<BTreeMap<i32, Arc<ThreadGroup>>>,
 }

@@ -44,7 +44,7 @@ unsafe fn auxv_contents() {
 
 unsafe fn auxv_in_proc() {
     let bytes = read_file("/proc/self/auxv");
-    check!(bytes.len() >= 32 && bytes.len() % 16 == 0);
+    check!(bytes.len() >= 32 && bytes.len().is_multiple_of(16));
     let words: Vec<u64> = bytes
         .chunks(8)
         .map(|b| u64::from_ne_bytes(b.try_into().unwrap_or([0; 8])))

@@ -204,7 +204,7 @@ unsafe fn bad_timeout() {
             WORD.as_ptr(),
             libc::FUTEX_WAIT,
             0,
-            8 as *const _,
+            std::ptr::without_provenance(8),
             std::ptr::null(),
             0
         )

@@ -234,7 +234,7 @@ unsafe fn stub_exit_site() -> usize {
     if byte(STUB_CALLS.start).is_none() {
         return 0;
     }
-    let text: Vec<u8> = STUB_CALLS.filter_map(|at| byte(at)).collect();
+    let text: Vec<u8> = STUB_CALLS.filter_map(byte).collect();
     // mov eax, 60; syscall
     let exit = [0xb8, 60, 0, 0, 0, 0x0f, 0x05];
     match text.windows(exit.len()).position(|code| code == exit) {

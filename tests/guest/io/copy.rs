@@ -116,7 +116,10 @@ unsafe fn sendfile_errors() {
     let a = open("a", libc::O_RDONLY);
     let (r, w) = pipe();
     err!(libc::EBADF, libc::sendfile(a, a, std::ptr::null_mut(), 1));
-    err!(libc::EFAULT, libc::sendfile(w, a, 8 as *mut _, 1));
+    err!(
+        libc::EFAULT,
+        libc::sendfile(w, a, std::ptr::without_provenance_mut(8), 1)
+    );
     err!(libc::EINVAL, libc::sendfile(w, a, &mut -1i64, 1));
     let mut off = 0;
     err!(libc::ESPIPE, libc::sendfile(w, r, &mut off, 1));

@@ -46,7 +46,10 @@ unsafe fn zero_length() {
     // A bad pointer does not matter for nothing to read.
     eq!(ok!(libc::read(fd, 8 as *mut _, 0)), 0);
     eq!(ok!(libc::read(fd, 8 as *mut _, 10)), 0);
-    err!(libc::EFAULT, libc::write(fd, 8 as *const _, 10));
+    err!(
+        libc::EFAULT,
+        libc::write(fd, std::ptr::without_provenance(8), 10)
+    );
     eq!(size(fd), 0);
 }
 
@@ -98,7 +101,10 @@ unsafe fn iov_errors() {
     err!(libc::EINVAL, libc::writev(fd, &one, -1));
     err!(libc::EINVAL, libc::writev(fd, &one, 1025));
     eq!(ok!(libc::writev(fd, &one, 0)), 0);
-    err!(libc::EFAULT, libc::writev(fd, 8 as *const _, 1));
+    err!(
+        libc::EFAULT,
+        libc::writev(fd, std::ptr::without_provenance(8), 1)
+    );
     let huge = libc::iovec {
         iov_base: a.as_mut_ptr().cast(),
         iov_len: usize::MAX,

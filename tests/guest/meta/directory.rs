@@ -27,7 +27,7 @@ unsafe fn getdents(fd: i32, size: usize) -> Vec<Entry> {
         let ino = u64::from_ne_bytes(b[at..at + 8].try_into().unwrap_or_default());
         let off = i64::from_ne_bytes(b[at + 8..at + 16].try_into().unwrap_or_default());
         let len = u16::from_ne_bytes([b[at + 16], b[at + 17]]) as usize;
-        check!(len >= 20 && len % 8 == 0 && at + len <= n);
+        check!(len >= 20 && len.is_multiple_of(8) && at + len <= n);
         let name = &b[at + 19..at + len];
         let end = name.iter().position(|x| *x == 0).unwrap_or(name.len());
         out.push((

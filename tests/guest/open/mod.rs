@@ -2,8 +2,8 @@
 //! openat2(2), link(2), rename(2), unlink(2), symlink(7), path_resolution(7).
 
 pub mod descriptors;
+pub mod flags;
 pub mod links;
-pub mod open;
 pub mod paths;
 pub mod rename;
 pub mod special;

@@ -311,12 +311,15 @@ unsafe fn msg_errors() {
     let (a, _b) = pair(libc::SOCK_STREAM);
     let mut m: libc::msghdr = std::mem::zeroed();
     eq!(ok!(libc::sendmsg(a, &m, 0)), 0);
-    m.msg_iov = 8 as *mut _;
+    m.msg_iov = std::ptr::without_provenance_mut(8);
     m.msg_iovlen = 1;
     err!(libc::EFAULT, libc::sendmsg(a, &m, 0));
     m.msg_iovlen = 2000;
     err!(libc::EMSGSIZE, libc::sendmsg(a, &m, 0));
-    err!(libc::EFAULT, libc::sendmsg(a, 8 as *const _, 0));
+    err!(
+        libc::EFAULT,
+        libc::sendmsg(a, std::ptr::without_provenance(8), 0)
+    );
     err!(libc::ENOTSOCK, libc::sendmsg(0, &m, 0));
     err!(libc::EBADF, libc::sendmsg(99, &m, 0));
     // A control message longer than the buffer.

@@ -151,7 +151,7 @@ unsafe fn ioctl_interfaces() {
 unsafe fn diag_dump(family: u8, protocol: u8, states: u32) -> Vec<(u8, u16, u32, u32)> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     let s = ok!(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 4));
-    let mut request = vec![0u8; 72];
+    let mut request = [0u8; 72];
     request[..4].copy_from_slice(&72u32.to_ne_bytes());
     request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request[6..8].copy_from_slice(&0x301u16.to_ne_bytes());

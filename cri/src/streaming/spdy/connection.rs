@@ -160,7 +160,7 @@ impl<I: AsyncRead> Reader<I> {
 
     async fn open(&mut self, id: u32, end: End, headers: Headers) {
         // Ids of clients are odd and rise (section 2.3.2).
-        let status = if id % 2 == 0 || id <= self.last_id {
+        let status = if id.is_multiple_of(2) || id <= self.last_id {
             Some(PROTOCOL_ERROR)
         } else if self.open.len() >= MAX_STREAMS {
             Some(REFUSED_STREAM)

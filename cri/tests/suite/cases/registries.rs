@@ -164,7 +164,10 @@ async fn stalls(env: Shared) -> Result<()> {
         fails(&env, &silent, &["no answer for the manifest"]),
         pull(&env, &other),
     );
-    (a?, b?, c?, d?);
+    a?;
+    b?;
+    c?;
+    d?;
     // Four seconds each by the suite's configuration, and one more attempt.
     let took = start.elapsed();
     ensure!(took < Duration::from_secs(30), "{took:?}");
@@ -202,7 +205,9 @@ async fn interrupted(env: Shared) -> Result<()> {
         fails(&env, &denied, &["403"]),
         fails(&env, &ill, &["500"]),
     );
-    (a?, b?, c?);
+    a?;
+    b?;
+    c?;
     Ok(())
 }
 

@@ -56,7 +56,7 @@ async fn stats(env: Shared) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let memory = last.memory.clone().unwrap_or_default();
+    let memory = last.memory.unwrap_or_default();
     ensure!(
         memory
             .working_set_bytes
@@ -64,7 +64,7 @@ async fn stats(env: Shared) -> Result<()> {
             .is_some_and(|v| v.value > 10_000),
         "{last:?}"
     );
-    let cpu = last.cpu.clone().unwrap_or_default();
+    let cpu = last.cpu.unwrap_or_default();
     ensure!(
         cpu.usage_core_nano_seconds
             .is_some_and(|v| v.value > 1_000_000),

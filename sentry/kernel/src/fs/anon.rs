@@ -1,7 +1,7 @@
 //! The pseudo file system of unnamed objects: pipes, sockets, event files.
 //!
 //! Its one mount is shared by all; it holds nothing. Inodes are made with
-//! [`AnonInode::new`] and get their path by
+//! [`AnonInode::inode`] and get their path by
 //! [`VfsPath::anonymous`](crate::vfs::VfsPath::anonymous).
 
 use std::sync::Arc;
@@ -125,7 +125,7 @@ pub struct AnonInode {
 
 impl AnonInode {
     /// An inode owned by the caller's fs ids.
-    pub fn new(vfs: &Vfs, kind: FileKind, perm: u32, creds: &Creds) -> InodeRef {
+    pub fn inode(vfs: &Vfs, kind: FileKind, perm: u32, creds: &Creds) -> InodeRef {
         Arc::new(Self {
             kind,
             ino: vfs.next_id(),

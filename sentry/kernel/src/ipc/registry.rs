@@ -128,7 +128,7 @@ impl<T: Object> Registry<T> {
         let Some(slot) = slots.objects.get_mut(index) else {
             return false;
         };
-        if !slot.as_ref().is_some_and(|(own, _)| *own == id) {
+        if slot.as_ref().is_none_or(|(own, _)| *own != id) {
             return false;
         }
         let removed = slot.take();

@@ -351,14 +351,9 @@ impl MemoryManager {
         }
     }
 
-    /// What `msync(2)` has to write back: files of shared mappings in
-    /// `range`, and whether there are holes. `EBUSY` for locked mappings with
-    /// `invalidate`.
-    pub fn sync_targets(
-        &self,
-        range: Range<u64>,
-        invalidate: bool,
-    ) -> Result<(Vec<Arc<File>>, Result<(), Errno>), Errno> {
+    /// What `msync(2)` has to write back of `range`. `EBUSY` for locked
+    /// mappings with `invalidate`.
+    pub fn sync_targets(&self, range: Range<u64>, invalidate: bool) -> Result<SyncTargets, Errno> {
         let state = self.state();
         let mut files: Vec<Arc<File>> = Vec::new();
         for vma in state.tree.overlapping(range.clone()) {
@@ -374,8 +369,8 @@ impl MemoryManager {
                 files.push(file.clone());
             }
         }
-        let holes = Self::check_mapped(&state.tree, &range);
-        Ok((files, holes))
+        let mapped = Self::check_mapped(&state.tree, &range);
+        Ok(SyncTargets { files, mapped })
     }
 
     /// `mincore(2)`: one byte per page. Which pages are resident only the
@@ -390,6 +385,14 @@ impl MemoryManager {
     pub fn check_range(&self, range: Range<u64>) -> Result<(), Errno> {
         Self::check_mapped(&self.state().tree, &range)
     }
+}
+
+/// What a range has to write back.
+pub struct SyncTargets {
+    /// Files of its shared mappings.
+    pub files: Vec<Arc<File>>,
+    /// `ENOMEM` if it has holes.
+    pub mapped: Result<(), Errno>,
 }
 
 /// The pages that `addr..addr+len_bytes` touches; empty for an empty range.

@@ -50,9 +50,9 @@ pub async fn msync(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
         return Ok(0);
     }
     let invalidate = flags.contains(MsyncFlags::MS_INVALIDATE);
-    let (files, holes) = ctx.task.mm().sync_targets(range, invalidate)?;
+    let targets = ctx.task.mm().sync_targets(range, invalidate)?;
     if flags.contains(MsyncFlags::MS_SYNC) {
-        for file in files {
+        for file in targets.files {
             match blocking(|| file.ops.sync(&file, true)) {
                 // Memory files have nothing to write back.
                 Ok(()) | Err(Errno::EINVAL) => {}
@@ -60,7 +60,7 @@ pub async fn msync(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             }
         }
     }
-    holes?;
+    targets.mapped?;
     Ok(0)
 }
 
@@ -221,7 +221,12 @@ pub async fn get_mempolicy(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let allowed = flags.contains(GetMempolicyFlags::MPOL_F_MEMS_ALLOWED);
     let by_addr = flags.contains(GetMempolicyFlags::MPOL_F_ADDR);
     let node = flags.contains(GetMempolicyFlags::MPOL_F_NODE);
-    if allowed && (by_addr || node) || (!by_addr && addr != 0) || (node && !by_addr) {
+    let fits = if by_addr {
+        !allowed
+    } else {
+        addr == 0 && !node
+    };
+    if !fits {
         return Err(Errno::EINVAL);
     }
     if mask != 0 && max_node == 0 {

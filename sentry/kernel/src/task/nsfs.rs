@@ -17,8 +17,6 @@ use crate::vfs::{
     StatusFlags, Timestamp, VfsPath,
 };
 
-/// Device number of the pseudo file system.
-
 /// A namespace of some kind. Those without an object have just their id.
 #[derive(Clone)]
 pub enum Namespace {

@@ -44,7 +44,7 @@ impl SchedState {
 /// A mask with the lowest `cpus` bits set.
 pub fn cpu_mask(cpus: usize) -> Vec<u64> {
     let mut mask = vec![u64::MAX; cpus / 64];
-    if cpus % 64 != 0 {
+    if !cpus.is_multiple_of(64) {
         mask.push((1 << (cpus % 64)) - 1);
     }
     mask

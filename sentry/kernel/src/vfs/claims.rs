@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn writers_and_runners_exclude_each_other() {
         let vfs = Vfs::new();
-        let inode = AnonInode::new(&vfs, FileKind::Regular, 0o755, &Creds::root());
+        let inode = AnonInode::inode(&vfs, FileKind::Regular, 0o755, &Creds::root());
         let claims = &vfs.claims;
         let first = claims.execute(&inode).unwrap();
         let second = claims.execute(&inode).unwrap();

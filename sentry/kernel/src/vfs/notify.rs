@@ -489,8 +489,8 @@ mod tests {
     fn events_are_queued_and_coalesced() {
         let vfs = Vfs::new();
         let creds = Creds::root();
-        let dir = AnonInode::new(&vfs, FileKind::Directory, 0o755, &creds);
-        let file = AnonInode::new(&vfs, FileKind::Regular, 0o644, &creds);
+        let dir = AnonInode::inode(&vfs, FileKind::Directory, 0o755, &creds);
+        let file = AnonInode::inode(&vfs, FileKind::Regular, 0o644, &creds);
         let root = Dentry::new_root(&DentryCache::new(8), dir.clone());
         let dentry = root.insert_child(b"name", Some(file));
         let mount = VfsPath::anonymous(dir.clone(), String::new()).mount;

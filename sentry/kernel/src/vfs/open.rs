@@ -313,10 +313,8 @@ impl Opener<'_> {
         if kind == FileKind::Regular && writes && !path.is_anonymous() {
             claim = Some(self.vfs.claims.write(&inode)?);
         }
-        if !created {
-            if flags.contains(OpenFlags::O_TRUNC) && kind == FileKind::Regular {
-                truncate_for_open(&path, self.creds)?;
-            }
+        if !created && flags.contains(OpenFlags::O_TRUNC) && kind == FileKind::Regular {
+            truncate_for_open(&path, self.creds)?;
         }
         let request = args.request();
         let mut wait = None;

@@ -38,6 +38,9 @@ pub(super) enum Body {
     Node { kind: FileKind, rdev: u64 },
 }
 
+/// Extended attributes, by name.
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// An inode of a [`super::TmpFs`].
 pub struct TmpInode {
     pub(super) shared: Arc<Shared>,
@@ -48,7 +51,7 @@ pub struct TmpInode {
     uid: AtomicU32,
     gid: AtomicU32,
     btime: Timestamp,
-    xattrs: RwLock<BTreeMap<Box<[u8]>, Box<[u8]>>>,
+    xattrs: RwLock<Xattrs>,
     pub(super) body: Body,
     pub(super) this: Weak<Self>,
 }

@@ -49,10 +49,6 @@ impl Program {
         Ok(Self(code))
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn instructions(&self) -> &[SockFilter] {
         &self.0
     }
@@ -187,7 +183,7 @@ fn is_valid(instruction: &SockFilter, left: usize) -> bool {
     let k = instruction.k;
     let reaches = |distance: u32| usize::try_from(distance).is_ok_and(|distance| distance < left);
     match instruction.code {
-        LOAD_ABS => k < DATA_LEN && k % 4 == 0,
+        LOAD_ABS => k < DATA_LEN && k.is_multiple_of(4),
         LOAD_LEN | LOADX_LEN | LOAD_IMM | LOADX_IMM => true,
         TAX | TXA | RETURN_K | RETURN_A => true,
         LOAD_MEM | LOADX_MEM | BPF_ST | BPF_STX => {

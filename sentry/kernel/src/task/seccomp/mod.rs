@@ -81,7 +81,7 @@ impl Filter {
         let mut total = 0;
         let mut at = Some(self);
         while let Some(filter) = at {
-            total += filter.program.len() + FILTER_COST;
+            total += filter.program.instructions().len() + FILTER_COST;
             at = filter.previous.as_deref();
         }
         total
@@ -242,7 +242,7 @@ pub fn install(task: &Arc<Task>, install: Install) -> Result<Result<(), Diverged
         listener.attach();
     }
     let total = own.as_ref().map_or(0, |filter| filter.cost());
-    if total + install.program.len() > MAX_TOTAL {
+    if total + install.program.instructions().len() > MAX_TOTAL {
         return Err(Errno::ENOMEM);
     }
     let filter = Arc::new(Filter {
