@@ -115,6 +115,12 @@ fn vdso(stack: u64) -> (u64, u64) {
         }
         header += 56;
     }
+    // The section headers are mapped too, behind what is loaded; mappings of
+    // the vDSO can't be unmapped in part.
+    let sections = load::<u64>(start + 40, 0);
+    let each = load::<u16>(start + 58, 0) as u64;
+    let end = sections + each * load::<u16>(start + 60, 0) as u64;
+    len = if end > len { end } else { len };
     (start, (start + len + 0xfff) & !0xfff)
 }
 
