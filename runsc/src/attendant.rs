@@ -171,12 +171,16 @@ fn begin(attended: Attended<'_>, report: &File) -> Result<Begun> {
             if let Some(cgroup) = &new.cgroup {
                 place_nursery(client, id, attended.network_of, cgroup)?;
             }
+            let told = new.cgroup.iter().flat_map(Cgroup::told_files);
+            let (names, files): (Vec<String>, Vec<OwnedFd>) = told.unzip();
             let request = Request::Create {
                 plan: Box::new(new.plan),
                 shares: new.shares,
+                cgroup: names,
             };
             let gofer = [new.gofer.ring.as_raw_fd(), new.gofer.socket.as_raw_fd()];
-            let fds: Vec<RawFd> = gofer.into_iter().chain(stdio).collect();
+            let files = files.iter().map(AsRawFd::as_raw_fd);
+            let fds: Vec<RawFd> = gofer.into_iter().chain(files).chain(stdio).collect();
             client.call(&request, &fds)?;
             (0, Some(new.exit_status))
         }

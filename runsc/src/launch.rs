@@ -241,6 +241,11 @@ fn create_with(
             .context("the control socket can't be duplicated")?,
         ready: ready_writer,
         gofer: link,
+        cgroup: creation
+            .record
+            .cgroup
+            .as_ref()
+            .map_or_else(Vec::new, Cgroup::told_files),
         stdio: duplicate(stdio)?,
         log,
         exit_status,

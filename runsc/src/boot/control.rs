@@ -14,7 +14,7 @@ use sentry_platform::ProgramCalls;
 use sentry_platform::executor::block_on;
 use syscall_tables::abi::Signal;
 
-use super::process;
+use super::{Given, process};
 use crate::cgroup;
 use crate::control::{Handler, ProcessInfo, Reply, Request};
 use crate::gofer_process::GoferLink;
@@ -97,11 +97,20 @@ impl Commands {
                 sandbox.kernel().limits.set(&container, limits);
                 Reply::Done
             }
-            Request::Create { plan, shares } => {
+            Request::Create {
+                plan,
+                shares,
+                cgroup,
+            } => {
                 let mut fds = fds.into_iter();
                 let (ring, socket) = fds.next().zip(fds.next()).context("no gofer came along")?;
-                let link = GoferLink { ring, socket };
-                let bridge = super::create_container(sandbox, &plan, link, fds.collect(), shares)?;
+                ensure!(cgroup.len() <= fds.len(), "descriptors are missing");
+                let given = Given {
+                    gofer: GoferLink { ring, socket },
+                    cgroup: cgroup.into_iter().zip(fds.by_ref()).collect(),
+                    stdio: fds.collect(),
+                };
+                let bridge = super::create_container(sandbox, &plan, given, shares)?;
                 self.add_bridge(plan.id, 0, bridge);
                 Reply::Done
             }

@@ -26,9 +26,11 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use sentry_kernel::fs::gofer::GoferFs;
 use sentry_kernel::kernel::KernelConfig;
+use sentry_kernel::limits::HostCgroup;
 use sentry_kernel::sandbox::{ContainerConfig, Sandbox, Shares};
 use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
+use sentry_platform::host::cgroup::CgroupFiles;
 use sentry_platform::host::memory;
 use sentry_platform::host::seccomp::{self, NetworkKind, PlatformKind};
 use sentry_platform::host::system::System;
@@ -50,6 +52,8 @@ pub struct BootFds {
     /// Takes `ready`, or `error: ` and the reason.
     pub ready: OwnedFd,
     pub gofer: GoferLink,
+    /// Files of the container's cgroup ([`cgroup::Cgroup::told_files`]).
+    pub cgroup: Vec<(String, OwnedFd)>,
     /// The first process's stdin, stdout and stderr, or one terminal.
     pub stdio: Vec<OwnedFd>,
     pub log: OwnedFd,
@@ -86,7 +90,7 @@ pub fn run(
     enter: impl FnOnce() -> Result<()>,
 ) -> i32 {
     let entered = enter();
-    let keep = [
+    let mut keep = vec![
         fds.listener.as_raw_fd(),
         fds.ready.as_raw_fd(),
         fds.gofer.ring.as_raw_fd(),
@@ -94,6 +98,7 @@ pub fn run(
         fds.log.as_raw_fd(),
         fds.exit_status.as_raw_fd(),
     ];
+    keep.extend(fds.cgroup.iter().map(|(_, file)| file.as_raw_fd()));
     if crate::sys::close_others(&keep, &fds.stdio, &fds.log).is_err() {
         return 1;
     }
@@ -183,8 +188,12 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         ring: fds.gofer.ring.try_clone()?,
         socket: fds.gofer.socket.try_clone()?,
     };
-    let stdio = std::mem::take(&mut fds.stdio);
-    let bridge = create_container(&sandbox, plan, link, stdio, SharesPlan::default())?;
+    let given = Given {
+        gofer: link,
+        cgroup: std::mem::take(&mut fds.cgroup),
+        stdio: std::mem::take(&mut fds.stdio),
+    };
+    let bridge = create_container(&sandbox, plan, given, SharesPlan::default())?;
     Ok(Sentry {
         sandbox,
         container: plan.id.clone(),
@@ -193,22 +202,32 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
     })
 }
 
+/// Descriptors that come with a container.
+struct Given {
+    gofer: GoferLink,
+    /// As in [`BootFds`].
+    cgroup: Vec<(String, OwnedFd)>,
+    stdio: Vec<OwnedFd>,
+}
+
 /// Creates a container; answers the terminal of its first process, if that
 /// has one.
 fn create_container(
     sandbox: &Sandbox,
     plan: &ContainerPlan,
-    gofer: GoferLink,
-    stdio: Vec<OwnedFd>,
+    given: Given,
     shares: SharesPlan,
 ) -> Result<Option<Bridge>> {
-    let gofer = GoferFs::connect(gofer.ring, gofer.socket).context("the gofer can't be reached")?;
+    let link = given.gofer;
+    let gofer = GoferFs::connect(link.ring, link.socket).context("the gofer can't be reached")?;
     let kernel = sandbox.kernel();
-    kernel
-        .limits
-        .set(&plan.id, cgroup::limits(plan.host.resources.as_ref()));
+    kernel.limits.add(
+        &plan.id,
+        cgroup::limits(plan.host.resources.as_ref()),
+        HostCgroup::new(CgroupFiles::new(given.cgroup)),
+    );
     let root = mounts::build(kernel, plan, gofer)?;
-    let (process, bridge) = process::config(kernel, &root, &plan.process, stdio)?;
+    let (process, bridge) = process::config(kernel, &root, &plan.process, given.stdio)?;
     executor::block_on(sandbox.create_container(ContainerConfig {
         id: plan.id.clone(),
         process,

@@ -17,6 +17,7 @@ mod stats;
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
 use oci_spec::runtime::LinuxResources;
+use sentry_kernel::limits::HOST_FILES;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::Born;
@@ -237,6 +239,17 @@ impl Cgroup {
         }
     }
 
+    /// The files that the sentry tells the guest from, open for reading;
+    /// those that this host lacks are left out.
+    pub fn told_files(&self) -> Vec<(String, OwnedFd)> {
+        let files = HOST_FILES.iter().filter_map(|name| {
+            let controller = name.split('.').next()?;
+            let file = fs::File::open(self.dir(controller)?.path.join(name)).ok()?;
+            Some(((*name).to_owned(), OwnedFd::from(file)))
+        });
+        files.collect()
+    }
+
     /// Processes that the host killed for lack of memory, since the start.
     pub fn oom_kills(&self) -> u64 {
         stats::oom_kills(self)
@@ -328,8 +341,10 @@ impl Dir {
     /// The number behind `key` in a file of keys and numbers.
     fn keyed(&self, file: &str, key: &str) -> Option<u64> {
         let text = fs::read_to_string(self.path.join(file)).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        line.strip_prefix(' ')?.trim().parse().ok()
+        let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+        // Of `oom_kill_disable` and `oom_kill`, the whole word counts.
+        let (_, value) = pairs.find(|(name, _)| *name == key)?;
+        value.trim().parse().ok()
     }
 }
 

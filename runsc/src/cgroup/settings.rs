@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
-use sentry_kernel::limits::Limits;
+use sentry_kernel::limits::{Limits, weight_of_shares};
 
 use super::Version;
 
@@ -23,14 +23,14 @@ pub struct Setting {
 
 /// What the sandbox itself needs beside the guest's own tasks: threads of the
 /// sentry, the gofer, stubs kept ready.
-const OWN_TASKS: i64 = 96;
+const OWN_TASKS: u64 = 96;
 
 /// The kernel's own when none is set.
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
 /// Host tasks per guest task: a stub has a control thread beside each
 /// process's first thread.
-const HOST_TASKS: i64 = 2;
+const HOST_TASKS: u64 = 2;
 
 struct List {
     settings: Vec<Setting>,
@@ -77,8 +77,7 @@ pub fn of(resources: &LinuxResources, version: Version) -> Result<Vec<Setting>> 
         // The sentry holds the guest to the exact number.
         match pids.limit() {
             limit if limit > 0 => {
-                let host = limit.saturating_mul(HOST_TASKS).saturating_add(OWN_TASKS);
-                list.push("pids", "pids.max", host);
+                list.push("pids", "pids.max", host_tasks(limit.unsigned_abs()));
             }
             limit if limit < 0 => {
                 list.push("pids", "pids.max", "max").optional = true;
@@ -132,6 +131,11 @@ pub fn of(resources: &LinuxResources, version: Version) -> Result<Vec<Setting>> 
     Ok(list.settings)
 }
 
+/// `pids.max` of the host for so many tasks of the guest.
+fn host_tasks(tasks: u64) -> u64 {
+    tasks.saturating_mul(HOST_TASKS).saturating_add(OWN_TASKS)
+}
+
 /// What the guest sees of its limits in its own cgroup files.
 pub fn limits(resources: Option<&LinuxResources>) -> Limits {
     let positive = |value: Option<i64>| u64::try_from(value?).ok().filter(|value| *value > 0);
@@ -144,6 +148,7 @@ pub fn limits(resources: Option<&LinuxResources>) -> Limits {
     let period = cpu.and_then(LinuxCpu::period).filter(|period| *period > 0);
     let shares = cpu.and_then(LinuxCpu::shares).filter(|shares| *shares > 0);
     let cpus = cpu.and_then(|cpu| cpu.cpus().clone());
+    let tasks = positive(pids.map(|pids| pids.limit()));
     Limits {
         // The host counts whole pages.
         memory_bytes: memory_bytes.map(|bytes| bytes & !0xfff),
@@ -153,7 +158,8 @@ pub fn limits(resources: Option<&LinuxResources>) -> Limits {
         cpu: quota.map(|quota| (quota, period.unwrap_or(DEFAULT_PERIOD_US))),
         cpu_weight: shares.map(weight_of_shares),
         cpus: cpus.filter(|cpus| !cpus.is_empty()),
-        tasks: positive(pids.map(|pids| pids.limit())),
+        tasks,
+        host_tasks: tasks.map(host_tasks),
     }
 }
 
@@ -270,13 +276,6 @@ fn cpu_v2(list: &mut List, cpu: &LinuxCpu) -> Result<()> {
         list.push("cpu", "cpu.max.burst", burst);
     }
     Ok(())
-}
-
-/// Version 1 shares (2 to 262144) on the scale of version 2 weights (1 to
-/// 10000), linear as all runtimes map them.
-fn weight_of_shares(shares: u64) -> u64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + (shares - 2) * 9999 / 262_142
 }
 
 fn block_io_v1(list: &mut List, block_io: &LinuxBlockIo) {
@@ -418,8 +417,6 @@ mod tests {
                 pair("cpuset.cpus", "0-1"),
             ]
         );
-        assert_eq!(weight_of_shares(2), 1);
-        assert_eq!(weight_of_shares(262_144), 10_000);
     }
 
     #[test]

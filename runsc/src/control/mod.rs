@@ -25,10 +25,13 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Creates a further container of a pod. Descriptors: ring and socket of
-    /// its gofer, then those of its first process as for `Exec`.
+    /// its gofer, files of its cgroup, then those of its first process as for
+    /// `Exec`.
     Create {
         plan: Box<ContainerPlan>,
         shares: SharesPlan,
+        /// Names of the files of its cgroup.
+        cgroup: Vec<String>,
     },
     /// Has the process made of which the stubs of a further container will be
     /// copies, before that is created; replies with its pid.

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`cgroup`] | files of the cgroups that limit guests |
 //! | [`file`] | positioned transfers, sizes, seals of memfds and donated files |
 //! | [`inet`] | sockets of the host's network, for guests in host network mode |
 //! | [`io`] | vectored transfers without waiting, attributes of descriptors |
@@ -12,6 +13,7 @@
 //! | [`system`] | memory, load and CPUs of the host |
 //! | [`tty`] | terminals given as stdio |
 
+pub mod cgroup;
 pub mod file;
 pub mod inet;
 pub mod io;

@@ -1,6 +1,7 @@
 //! The cgroup v2 view of a container: its own cgroup as the root, without
-//! children. Limits act on the host (see the design's section on resources);
-//! what the sentry knows of them shows here.
+//! children. Limits act on the host: what the container's cgroup there holds
+//! at the moment shows here, also on hosts of version 1. Tasks are the guest's
+//! own. Without a cgroup on the host, the sentry tells what it knows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use syscall_tables::Errno;
 
 use super::kernfs::{Builder, Instance, KernFs, Knob, Measured, Viewer};
 use crate::kernel::Kernel;
-use crate::limits::Limits;
+use crate::limits::{HostCgroup, Limits};
 use crate::task::Task;
 use crate::vfs::{FileSystem, MountRequest};
 
@@ -29,8 +30,8 @@ pub fn new(kernel: &Arc<Kernel>) -> Arc<KernFs> {
     memory_files(&mut root);
     cpu_files(&mut root, kernel);
     pids_files(&mut root);
-    root.text("io.stat", "");
-    root.text("io.max", "");
+    passed(&mut root, "io.stat", "", |host| host.text("io.stat"));
+    passed(&mut root, "io.max", "", |host| host.text("io.max"));
     Arc::new(KernFs {
         type_name: "cgroup2",
         magic: MAGIC,
@@ -101,6 +102,25 @@ fn limits(viewer: &Viewer) -> Limits {
     }
 }
 
+/// The host's cgroup of the viewer's container.
+fn host(viewer: &Viewer) -> Option<Arc<HostCgroup>> {
+    let task = viewer.task.as_ref()?;
+    viewer.kernel.limits.host(&task.group.container)
+}
+
+/// A file as the host has it; `otherwise` if it has none.
+fn passed(
+    dir: &mut Builder,
+    name: &str,
+    otherwise: &'static str,
+    read: fn(&HostCgroup) -> Option<String>,
+) {
+    dir.file(name, 0o444, move |viewer: &Viewer| {
+        let text = host(viewer).and_then(|host| read(&host));
+        Ok(text.map_or_else(|| otherwise.as_bytes().to_vec(), String::into_bytes))
+    });
+}
+
 /// A file with a number from the limits, or `max`.
 fn limit(dir: &mut Builder, name: &str, number: fn(Limits) -> Option<u64>) {
     dir.file(name, 0o444, move |viewer: &Viewer| {
@@ -112,17 +132,21 @@ fn limit(dir: &mut Builder, name: &str, number: fn(Limits) -> Option<u64>) {
 
 fn memory_files(dir: &mut Builder) {
     limit(dir, "memory.max", |limits| limits.memory_bytes);
-    dir.text("memory.high", "max\n");
-    dir.text("memory.low", "0\n");
-    dir.text("memory.min", "0\n");
+    passed(dir, "memory.high", "max\n", |host| host.text("memory.high"));
+    passed(dir, "memory.low", "0\n", HostCgroup::memory_low);
+    passed(dir, "memory.min", "0\n", |host| host.text("memory.min"));
     dir.text("memory.oom.group", "0\n");
-    dir.text("memory.swap.current", "0\n");
+    passed(dir, "memory.swap.current", "0\n", |host| {
+        host.text("memory.swap.current")
+    });
     limit(dir, "memory.swap.max", |limits| limits.swap_bytes);
     dir.text("memory.swap.high", "max\n");
     dir.text("memory.swap.events", "high 0\nmax 0\nfail 0\n");
-    dir.text(
+    passed(
+        dir,
         "memory.events",
         "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n",
+        HostCgroup::memory_events,
     );
     let peak = Arc::new(AtomicU64::new(0));
     let known = peak.clone();
@@ -130,25 +154,32 @@ fn memory_files(dir: &mut Builder) {
         "memory.current",
         0o444,
         Measured(move |viewer: &Viewer| {
-            let used = viewer.kernel.memory_used_bytes();
+            let on_host = host(viewer).and_then(|host| host.memory_current());
+            let used = on_host.unwrap_or_else(|| viewer.kernel.memory_used_bytes());
             known.fetch_max(used, Ordering::Relaxed);
             Ok(format!("{used}\n").into_bytes())
         }),
     );
-    // The peak of what has been looked at.
+    // Without the host's, the peak of what has been looked at.
     dir.file(
         "memory.peak",
         0o444,
         Measured(move |viewer: &Viewer| {
-            let used = viewer.kernel.memory_used_bytes();
-            let before = peak.fetch_max(used, Ordering::Relaxed);
-            Ok(format!("{}\n", before.max(used)).into_bytes())
+            let on_host = host(viewer).and_then(|host| host.memory_peak());
+            let most = on_host.unwrap_or_else(|| {
+                let used = viewer.kernel.memory_used_bytes();
+                peak.fetch_max(used, Ordering::Relaxed).max(used)
+            });
+            Ok(format!("{most}\n").into_bytes())
         }),
     );
     dir.file(
         "memory.stat",
         0o444,
         Measured(|viewer: &Viewer| {
+            if let Some(text) = host(viewer).and_then(|host| host.memory_stat()) {
+                return Ok(text.into_bytes());
+            }
             let used = viewer.kernel.memory_used_bytes();
             let zero = [
                 "file",
@@ -193,8 +224,11 @@ fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
         Ok(format!("{weight}\n").into_bytes())
     });
     dir.text("cpu.weight.nice", "0\n");
-    dir.text("cpu.idle", "0\n");
+    passed(dir, "cpu.idle", "0\n", |host| host.text("cpu.idle"));
     dir.file("cpu.stat", 0o444, |viewer: &Viewer| {
+        if let Some(text) = host(viewer).and_then(|host| host.cpu_stat()) {
+            return Ok(text.into_bytes());
+        }
         let mut user = 0;
         for (_, task) in tasks(viewer) {
             if task.is_leader() {
@@ -219,17 +253,28 @@ fn cpu_files(dir: &mut Builder, kernel: &Arc<Kernel>) {
         Ok(format!("{cpus}\n").into_bytes())
     });
     dir.file("cpuset.cpus.effective", 0o444, move |viewer: &Viewer| {
-        let own = limits(viewer).cpus;
+        let on_host = host(viewer).and_then(|host| host.effective_cpus());
+        let own = on_host.or_else(|| limits(viewer).cpus);
         let text = own.map_or_else(|| all.clone(), |cpus| format!("{cpus}\n"));
         Ok(text.into_bytes())
     });
     dir.text("cpuset.mems", "\n");
-    dir.text("cpuset.mems.effective", "0\n");
+    passed(dir, "cpuset.mems.effective", "0\n", |host| {
+        Some(host.effective_mems()? + "\n")
+    });
 }
 
 fn pids_files(dir: &mut Builder) {
     limit(dir, "pids.max", |limits| limits.tasks);
-    dir.text("pids.events", "max 0\n");
+    dir.file("pids.events", 0o444, |viewer: &Viewer| {
+        let refused = viewer.task.as_ref().map_or(0, |task| {
+            let table = &viewer.kernel.limits;
+            table.refused(&task.group.container)
+        });
+        let by_host = host(viewer).map_or(0, |host| host.tasks_refused());
+        let refused = refused.saturating_add(by_host);
+        Ok(format!("max {refused}\n").into_bytes())
+    });
     dir.file("pids.current", 0o444, |viewer: &Viewer| {
         Ok(format!("{}\n", tasks(viewer).len()).into_bytes())
     });
