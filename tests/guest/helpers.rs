@@ -103,6 +103,27 @@ pub fn run(helper: &str, rest: &[&str]) -> Option<i32> {
             println!("{}", char::from(at.read_volatile()));
             Some(0)
         },
+        // Takes and touches so many bytes of memory, says so, and holds them
+        // for so many seconds.
+        "hog" => {
+            let number = |at: usize| rest.get(at).and_then(|s| s.parse::<usize>().ok());
+            let len = number(0).unwrap_or(0);
+            let mut held = Vec::<u8>::with_capacity(len);
+            for at in (0..len).step_by(4096) {
+                unsafe { held.as_mut_ptr().add(at).write_volatile(1) };
+            }
+            println!("holds {len}");
+            let seconds = number(1).unwrap_or(0) as u64;
+            std::thread::sleep(std::time::Duration::from_secs(seconds));
+            Some(0)
+        }
+        // Uses a CPU for so many milliseconds.
+        "burn" => {
+            let ms = rest.first().and_then(|s| s.parse().ok()).unwrap_or(0);
+            let start = std::time::Instant::now();
+            while start.elapsed().as_millis() < ms {}
+            Some(0)
+        }
         // Sleeps until killed.
         "pause" => loop {
             unsafe { libc::pause() };

@@ -12,7 +12,7 @@ use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
 use tests::runner::{
-    cli, cri, engines, guest, long, network, pods, programs, robust, security, unit,
+    cgroups, cli, cri, engines, guest, long, network, pods, programs, robust, security, unit, vm,
 };
 
 /// Families of cases that are about files.
@@ -39,7 +39,12 @@ fn section(name: &str) {
 fn run() -> Result<bool, String> {
     let options = Options::parse(std::env::args().skip(1))?;
     let known = Known::load(&options.source.join("known-failures.txt"))?;
-    let tally = Tally::new(known, options.verbose);
+    let tally = Tally::new(known, options.verbose, options.results.clone());
+    if options.vm {
+        section("virtual machine");
+        vm::run(&options, &tally);
+        return Ok(tally.finish(options.report.as_deref()));
+    }
     let names = guest::list(&options)?;
     let scripts = programs::list(&options)?;
     let native = Mutex::new(Results::new());
@@ -106,6 +111,15 @@ fn run() -> Result<bool, String> {
             if options.group("pods") {
                 jobs.extend(host_tests(&options, &tally, platform, "pods", pods::TESTS));
             }
+            if options.group("cgroups") {
+                jobs.extend(host_tests(
+                    &options,
+                    &tally,
+                    platform,
+                    "cgroups",
+                    cgroups::TESTS,
+                ));
+            }
             if options.group("robust") {
                 jobs.extend(host_tests(
                     &options,
@@ -161,7 +175,10 @@ fn host_tests<'a>(
             let result = Ctx::new(options, platform, short).and_then(|ctx| test(&ctx));
             let (verdict, detail) = match result {
                 Ok(()) => (Verdict::Pass, String::new()),
-                Err(e) => (Verdict::Fail, e),
+                Err(e) => match e.strip_prefix(cli::SKIP) {
+                    Some(reason) => (Verdict::Skip, reason.to_owned()),
+                    None => (Verdict::Fail, e),
+                },
             };
             tally.add(
                 group,

@@ -1,6 +1,7 @@
 //! The test runner: groups of checks that run side by side, and their tally.
 
 pub mod bundle;
+pub mod cgroups;
 pub mod cli;
 pub mod command;
 pub mod cri;
@@ -19,3 +20,4 @@ pub mod security;
 pub mod tables;
 pub mod tally;
 pub mod unit;
+pub mod vm;

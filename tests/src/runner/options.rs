@@ -23,13 +23,18 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// Keeps the output of failed cases of the long suites here.
     pub logs: Option<PathBuf>,
+    /// Appends every result here as a line of JSON ([`super::vm`]).
+    pub results: Option<PathBuf>,
+    /// Only the tests in a virtual machine.
+    pub vm: bool,
     /// Prints every result, not only failures.
     pub verbose: bool,
 }
 
 pub const USAGE: &str = "usage: run-tests [--long] [--filter TEXT]… [--platform systrap|ptrace]… \
-[--native-only] [--group unit|native|guest|programs|cli|robust|pods|security|engines|cri|long]… [--jobs N] [--runsc FILE] \
-[--static-dir DIR] [--report FILE] [--logs DIR] [--verbose]";
+[--native-only] [--group unit|native|guest|programs|cli|robust|pods|security|cgroups|engines|cri|long]… [--jobs N] [--runsc FILE] \
+[--static-dir DIR] [--report FILE] [--logs DIR] \
+[--results FILE] [--source DIR] [--vm] [--verbose]";
 
 impl Options {
     pub fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
@@ -49,6 +54,8 @@ impl Options {
             source,
             report: None,
             logs: None,
+            results: None,
+            vm: false,
             verbose: false,
         };
         let mut args = args;
@@ -75,6 +82,9 @@ impl Options {
                 "--static-dir" => options.static_dir = PathBuf::from(value()?),
                 "--report" => options.report = Some(PathBuf::from(value()?)),
                 "--logs" => options.logs = Some(PathBuf::from(value()?)),
+                "--results" => options.results = Some(PathBuf::from(value()?)),
+                "--source" => options.source = PathBuf::from(value()?),
+                "--vm" => options.vm = true,
                 _ => return Err(format!("unknown option {arg}\n{USAGE}")),
             }
         }

@@ -1,9 +1,11 @@
 //! Results of all groups: printed as they come, counted at the end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::known::Known;
+use super::vm;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -37,14 +39,17 @@ pub struct Tally {
     counts: Mutex<Counts>,
     known: Known,
     verbose: bool,
+    /// Takes every result as it comes.
+    results: Option<PathBuf>,
 }
 
 impl Tally {
-    pub fn new(known: Known, verbose: bool) -> Self {
+    pub fn new(known: Known, verbose: bool, results: Option<PathBuf>) -> Self {
         Self {
             counts: Mutex::new(Counts::default()),
             known,
             verbose,
+            results,
         }
     }
 
@@ -67,6 +72,9 @@ impl Tally {
         let Ok(mut counts) = self.counts.lock() else {
             return;
         };
+        if let Some(results) = &self.results {
+            vm::append(results, &outcome);
+        }
         let entry = counts
             .groups
             .entry(format!("{group} {}", outcome.platform))

@@ -32,6 +32,9 @@ use super::bundle::Ctx;
 use super::command::Done;
 use super::tables;
 
+/// What the error of a test begins with that can't be made on this host.
+pub const SKIP: &str = "skip: ";
+
 pub type Test = fn(&Ctx<'_>) -> Result<(), String>;
 
 pub const TESTS: &[(&str, Test)] = &[
