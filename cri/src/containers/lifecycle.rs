@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tonic::Status;
 
-use super::mounts;
+use super::{leftover, mounts};
 use crate::node::Node;
 use crate::proto::{ContainerEventResponse, ContainerEventType, Signal};
 use crate::runtime::KillTarget;
@@ -172,6 +172,9 @@ pub async fn remove(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> 
             Ok(())
         })
         .await??;
+    }
+    if let Some(pod) = node.store.pod(&record.pod) {
+        leftover::sweep(node, &pod.record(), &container.id).await;
     }
     event(node, container, ContainerEventType::ContainerDeletedEvent);
     let (node, container) = (Arc::clone(node), Arc::clone(container));

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod exec;
+pub mod leftover;
 pub mod lifecycle;
 pub mod mounts;
 pub mod resources;

@@ -71,6 +71,7 @@ pub async fn release(node: &Arc<Node>, pod: &Arc<Pod>) -> Result<()> {
         std::fs::remove_dir_all(&state)?;
     }
     let _ = std::fs::remove_file(node.socket(&pod.id, ""));
+    containers::leftover::sweep(node, &record, &pod.id).await;
     Ok(())
 }
 

@@ -189,7 +189,7 @@ impl Env {
             self.dir.join("config.toml"),
             format!(
                 "root = \"{d}/root\"\nstate = \"{d}/state\"\nlisten = \"{d}/cri.sock\"\n\
-                 cgroup_parent = \"/cri-suite\"\ncdi_spec_dirs = [\"{d}/cdi\"]\n\
+                 cgroup_parent = \"/{parent}\"\ncdi_spec_dirs = [\"{d}/cdi\"]\n\
                  [cni]\nconfig_dir = \"{d}/cni\"\n\
                  bin_dirs = [\"{d}/plugins\", \"/opt/cni/bin\", \"/usr/lib/cni\"]\n\
                  [images]\nregistry_config_dir = \"{d}/certs.d\"\n\
@@ -198,6 +198,7 @@ impl Env {
                  [limits]\nreceive_timeout_s = 3\n\
                  [metrics]\nlisten = \"127.0.0.1:{port}\"\n\
                  [log]\nlevel = \"debug,h2=info,hyper=info,tower=info\"\n{runsc}",
+                parent = self.cgroup_parent(),
                 port = self.metrics_port,
                 d = self.dir.display()
             ),
@@ -222,6 +223,11 @@ impl Env {
             .spawn()?;
         *self.daemon.lock().expect("lock") = Some(child);
         Ok(())
+    }
+
+    /// Cgroups of pods are below this one.
+    pub fn cgroup_parent(&self) -> String {
+        format!("cri-suite-{}", std::process::id())
     }
 
     pub fn daemon_pid(&self) -> u32 {
@@ -643,10 +649,8 @@ impl Env {
             .flatten()
             .flatten()
         {
-            for name in ["cri-suite", &format!("cri-suite-{}", std::process::id())] {
-                for below in ["burstable/pod1", "burstable", ""] {
-                    let _ = std::fs::remove_dir(base.path().join(name).join(below));
-                }
+            for below in ["burstable/pod1", "burstable", ""] {
+                let _ = std::fs::remove_dir(base.path().join(self.cgroup_parent()).join(below));
             }
         }
         if std::env::var_os("CRI_SUITE_KEEP").is_none() {

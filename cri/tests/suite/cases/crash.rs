@@ -18,18 +18,17 @@ pub fn cases() -> Vec<Case> {
         case!("crash/supervisor", supervisor, own),
         case!("crash/reboot", reboot, own),
         case!("crash/graceful", graceful, own),
-        case!("crash/random", random, long),
     ]
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     let _ = nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(pid),
         nix::sys::signal::Signal::SIGKILL,
     );
 }
 
-fn supervisor_pid(env: &Shared, pod: &str) -> Result<i32> {
+pub fn supervisor_pid(env: &Shared, pod: &str) -> Result<i32> {
     let path = env.dir.join("state/pods").join(pod).join("supervisor.pid");
     Ok(std::fs::read_to_string(path)?.trim().parse()?)
 }
@@ -84,15 +83,45 @@ fn left(env: &Shared) -> Result<String> {
     for process in std::fs::read_dir("/proc")?.flatten() {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(&format!("supervise {state}")) || line.contains("sleep 98765") {
+        if line.contains(&state) || line.contains(&root) {
             return Ok(format!("process {} {line}", process.path().display()));
         }
+    }
+    for entry in std::fs::read_dir(env.dir.join("root/layers"))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("tmp-") {
+            return Ok(format!("half a layer {}", entry.path().display()));
+        }
+    }
+    for dir in ["state/s", "state/tmp"] {
+        if let Some(entry) = std::fs::read_dir(env.dir.join(dir))?.flatten().next() {
+            return Ok(format!("{}", entry.path().display()));
+        }
+    }
+    if let Some(group) = cgroup_left(env)? {
+        return Ok(format!("cgroup {group}"));
     }
     let links = Command::new("ip")
         .args(["-o", "link", "show", "type", "veth"])
         .output()?;
     let links = String::from_utf8_lossy(&links.stdout).trim().to_owned();
     Ok(links)
+}
+
+/// A container's cgroup, in any hierarchy.
+fn cgroup_left(env: &Shared) -> Result<Option<String>> {
+    let top = std::path::PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(&top)?.flatten().map(|e| e.path());
+    for base in hierarchies.chain([top.clone()]) {
+        let entries = std::fs::read_dir(base.join(env.cgroup_parent()));
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_name().len() == 64 {
+                let processes = std::fs::read_to_string(entry.path().join("cgroup.procs"));
+                let processes = processes.unwrap_or_default().replace('\n', " ");
+                return Ok(Some(format!("{} ({processes})", entry.path().display())));
+            }
+        }
+    }
+    Ok(None)
 }
 
 async fn daemon(env: Shared) -> Result<()> {
@@ -290,63 +319,5 @@ async fn graceful(env: Shared) -> Result<()> {
     crate::env::wait_for("the end of the daemon", || !env.socket.exists()).await?;
     env.restart_daemon().await?;
     ensure!(env.sh(&id, "echo alive").await? == "alive");
-    Ok(())
-}
-
-/// Many deaths at random moments of busy pods.
-async fn random(env: Shared) -> Result<()> {
-    let mut seed = 0x2545_f491_4f6c_dd1du64;
-    let mut next = |bound: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed % bound
-    };
-    for round in 0..200u32 {
-        // Work in the background, of which any step may fail.
-        let work: Vec<_> = (0..3)
-            .map(|_| {
-                let env = env.clone();
-                tokio::spawn(async move {
-                    let (_, pod, id) = env.simple(&["sh", "-c", "echo x; sleep 98765"]).await?;
-                    env.exec(&id, &["sleep", "0.1"]).await?;
-                    env.stop(&id, 0).await?;
-                    env.remove_pod(&pod).await
-                })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(next(500))).await;
-        let victim = next(4);
-        if victim == 0 {
-            let pods: Vec<_> = std::fs::read_dir(env.dir.join("state/pods"))?
-                .flatten()
-                .collect();
-            if let Some(pod) = pods.first()
-                && let Ok(pid) = supervisor_pid(&env, &pod.file_name().to_string_lossy())
-            {
-                kill(pid);
-            }
-        } else {
-            env.kill_daemon()?;
-            env.start_daemon()?;
-            env.wait_ready()
-                .await
-                .with_context(|| format!("round {round}"))?;
-        }
-        for task in work {
-            // Whatever came of it.
-            let _ = tokio::time::timeout(Duration::from_secs(60), task)
-                .await
-                .context("hangs")?;
-        }
-        if round % 10 == 9 {
-            env.clean()
-                .await
-                .with_context(|| format!("round {round}"))?;
-            nothing_left(&env)
-                .await
-                .with_context(|| format!("round {round}"))?;
-        }
-    }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod figures;
 mod images;
+mod kills;
 mod kubelet;
 mod load;
 mod mounts;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Case> {
     all.extend(kubelet::cases());
     all.extend(crash::cases());
     all.extend(clients::cases());
+    all.extend(kills::cases());
     all.extend(load::cases());
     all
 }
