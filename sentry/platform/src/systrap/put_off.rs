@@ -20,6 +20,7 @@
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ use parking_lot::Mutex;
 use super::hub::Dead;
 use super::memop;
 use super::patch;
-use super::space::{Batch, SystrapSpace};
+use super::space::{Batch, KnownTexts, SystrapSpace};
 use crate::{MemOp, Protection, Sharing, host};
 
 /// All of them go into one batch.
@@ -49,9 +50,8 @@ struct Op {
 enum Kind {
     File {
         protection: Protection,
-        fd: OwnedFd,
         offset: u64,
-        file: FileId,
+        file: Arc<Opened>,
     },
     Anonymous(Protection),
     Unmap,
@@ -59,8 +59,8 @@ enum Kind {
 }
 
 /// A file, and whether it may be executed where it was opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileId {
+struct Opened {
+    fd: OwnedFd,
     device: u64,
     inode: u64,
     executable: bool,
@@ -79,9 +79,9 @@ const MAPPABLE: [i64; 9] = [
     0x2fc1_2fc1, // zfs
 ];
 
-impl FileId {
-    /// Of a file that can be mapped. `known` are others, looked at before.
-    fn new(fd: BorrowedFd<'_>, known: &[Op]) -> Option<Self> {
+impl Opened {
+    /// A file if it can be mapped. `known` are those looked at before.
+    fn new(fd: BorrowedFd<'_>, known: &[Op]) -> Option<Arc<Self>> {
         let stat = host::io::fstat(fd).ok()?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
             return None;
@@ -89,19 +89,23 @@ impl FileId {
         let mut known = known.iter().filter_map(Op::file);
         let same = known.find(|file| file.device == stat.st_dev && file.inode == stat.st_ino);
         if let Some(file) = same {
-            return Some(*file);
+            return Some(file.clone());
         }
         let system = host::io::fstatfs(fd).ok()?;
-        MAPPABLE.contains(&system.f_type).then(|| Self {
+        if !MAPPABLE.contains(&system.f_type) {
+            return None;
+        }
+        Some(Arc::new(Self {
+            fd: fd.try_clone_to_owned().ok()?,
             device: stat.st_dev,
             inode: stat.st_ino,
             executable: system.f_flags.cast_unsigned() & libc::ST_NOEXEC == 0,
-        })
+        }))
     }
 }
 
 impl Op {
-    fn file(&self) -> Option<&FileId> {
+    fn file(&self) -> Option<&Arc<Opened>> {
         match &self.kind {
             Kind::File { file, .. } => Some(file),
             _ => None,
@@ -118,13 +122,12 @@ impl Op {
                 fd,
                 offset,
             } => {
-                let file = FileId::new(*fd, known)?;
+                let file = Opened::new(*fd, known)?;
                 if protection.contains(Protection::EXEC) && !file.executable {
                     return None;
                 }
                 let kind = Kind::File {
                     protection: *protection,
-                    fd: fd.try_clone_to_owned().ok()?,
                     offset: *offset,
                     file,
                 };
@@ -144,14 +147,13 @@ impl Op {
         match &self.kind {
             Kind::File {
                 protection,
-                fd,
                 offset,
-                ..
+                file,
             } => MemOp::MapFile {
                 range,
                 protection: *protection,
                 sharing: Sharing::Private,
-                fd: fd.as_fd(),
+                fd: file.fd.as_fd(),
                 offset: *offset,
             },
             &Kind::Anonymous(protection) => MemOp::MapAnonymous { range, protection },
@@ -254,7 +256,7 @@ impl SystrapSpace {
     }
 
     /// Carries out what was put off.
-    pub(super) async fn settle(&self) -> Result<(), Dead> {
+    pub(super) async fn settle(&self, known_texts: KnownTexts) -> Result<(), Dead> {
         if self.put_off.is_empty() {
             return Ok(());
         }
@@ -263,7 +265,7 @@ impl SystrapSpace {
         // is no more before its end.
         let ops = std::mem::take(&mut *self.put_off.ops.lock());
         let ops: Vec<MemOp<'_>> = ops.iter().map(Op::mem_op).collect();
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(known_texts);
         for (index, op) in ops.iter().enumerate() {
             // It was possible when the operation was noted.
             if let Ok(plan) = memop::plan(op, self.stub.machine.memory_calls) {
@@ -279,6 +281,6 @@ impl SystrapSpace {
             self.stub.kill();
             return Err(Dead);
         }
-        self.patch_known(&control, &ops).await
+        Ok(())
     }
 }

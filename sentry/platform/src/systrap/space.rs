@@ -10,7 +10,7 @@ use super::calls::Counts;
 use super::control::{ControlGuard, HostCall, MAX_CALLS};
 use super::layout as l;
 use super::memop::{self, FD_ARG, Plan};
-use super::patch::{self, Patching, TextMap};
+use super::patch::{self, Mapping, Patch, Patching, TextMap};
 use super::put_off::PutOff;
 use super::stub::{Stub, no_process};
 use super::thread::SystrapThread;
@@ -39,13 +39,31 @@ pub(super) struct Batch<'a> {
     fds: Vec<BorrowedFd<'a>>,
     /// What the calls find in the transfer window.
     window: Vec<u8>,
-    /// Operations that map what may be patched later.
+    /// Operations that map what may be patched.
     texts: Vec<&'a MemOp<'a>>,
+    known_texts: KnownTexts,
+}
+
+/// What becomes of texts that other processes have patched before.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum KnownTexts {
+    /// They are mapped as the file has them.
+    #[default]
+    Plain,
+    /// They are patched in the batch that maps them. No guest code runs.
+    Patched,
 }
 
 impl<'a> Batch<'a> {
     /// Descriptors in one message: their list has its place in the stub.
     const MAX_FDS: usize = 32;
+
+    pub(super) fn new(known_texts: KnownTexts) -> Self {
+        Self {
+            known_texts,
+            ..Self::default()
+        }
+    }
 
     fn is_full(&self) -> bool {
         // A plan may add a descriptor and two calls; receiving and closing
@@ -175,7 +193,8 @@ impl SystrapSpace {
 
     /// Operations by the control thread, as few batches as possible.
     pub(super) async fn apply_all(&self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
-        self.settle().await.map_err(|dead| MemError {
+        let settled = self.settle(KnownTexts::Plain).await;
+        settled.map_err(|dead| MemError {
             index: 0,
             errno: no_process(dead),
         })?;
@@ -186,7 +205,7 @@ impl SystrapSpace {
 
     /// An image, usually in a single batch.
     pub(super) async fn load_all(&self, image: MemImage<'_>, onto: Onto) -> Result<(), MemError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(KnownTexts::Patched);
         if let Onto::OldImage = onto {
             let all = [memop::GUEST_START, l::STUB_BASE - memop::GUEST_START];
             batch.push(0, HostCall::new(libc::SYS_munmap, &all));
@@ -214,15 +233,7 @@ impl SystrapSpace {
                 bytes = bytes.get(taken..).unwrap_or_default();
             }
         }
-        self.run_batch(&mut batch).await?;
-        let patched = async {
-            let control = self.stub.control.lock().await?;
-            self.patch_known(&control, image.ops).await
-        };
-        patched.await.map_err(|dead| MemError {
-            index: 0,
-            errno: no_process(dead),
-        })
+        self.run_batch(&mut batch).await
     }
 
     async fn add_ops<'a>(
@@ -247,7 +258,7 @@ impl SystrapSpace {
     }
 
     pub(super) async fn run_batch(&self, batch: &mut Batch<'_>) -> Result<(), MemError> {
-        let batch = std::mem::take(batch);
+        let batch = std::mem::replace(batch, Batch::new(batch.known_texts));
         let Some(&first) = batch.owners.first() else {
             return Ok(());
         };
@@ -270,7 +281,28 @@ impl SystrapSpace {
             fds,
             window,
             texts,
+            known_texts,
         } = batch;
+        let machine = &self.stub.machine;
+        let mappings: Vec<Mapping> = match machine.patching {
+            Patching::On => texts
+                .iter()
+                .filter_map(|op| Mapping::of(op, &machine.texts))
+                .collect(),
+            Patching::Off => Vec::new(),
+        };
+        let mut patches: Vec<Patch> = Vec::new();
+        for mapping in &mappings {
+            let index = fds.len() + patches.len();
+            if known_texts == KnownTexts::Patched && index < Batch::MAX_FDS {
+                let fd = l::FD_RECEIVED + u64::try_from(index).unwrap_or(0);
+                patches.extend(Patch::add(&mut calls, MAX_CALLS - 1, mapping, fd));
+            }
+        }
+        let fds: Vec<_> = fds
+            .into_iter()
+            .chain(patches.iter().map(Patch::fd))
+            .collect();
         let failed = |index: usize, errno| MemError { index, errno };
         let first = owners.first().copied().unwrap_or(0);
         let gone = |dead| failed(first, no_process(dead));
@@ -296,12 +328,13 @@ impl SystrapSpace {
             },
         );
         let Some(failure) = failure else {
-            if self.stub.machine.patching == Patching::On {
-                for op in texts {
-                    self.texts.after(op, &self.stub.machine.texts);
-                }
+            for mapping in mappings {
+                self.texts.add(mapping);
             }
-            return Ok(());
+            return self
+                .patched(control, &patches, &results)
+                .await
+                .map_err(gone);
         };
         if !fds.is_empty() {
             // It has stopped before it came to that.
@@ -345,7 +378,7 @@ impl SystrapSpace {
         way: Transfer,
     ) -> Result<(), CopyFault> {
         let mut copied = 0;
-        if self.settle().await.is_err() {
+        if self.settle(KnownTexts::Plain).await.is_err() {
             return Err(CopyFault { copied });
         }
         while copied < bytes.len() {
@@ -404,7 +437,8 @@ impl AddressSpace for SystrapSpace {
     fn new_thread(&self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
             let space = self.me.upgrade().ok_or(Errno::ESRCH)?;
-            self.settle().await.map_err(no_process)?;
+            let settled = self.settle(KnownTexts::Plain).await;
+            settled.map_err(no_process)?;
             let thread = self.stub.take_thread().await?;
             let thread: Box<dyn GuestThread> = Box::new(SystrapThread::new(space, thread)?);
             Ok(thread)

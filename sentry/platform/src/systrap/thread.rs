@@ -17,7 +17,7 @@ use super::hub::Dead;
 use super::layout as l;
 use super::memop::{self, Plan};
 use super::patch::{Located, Patching};
-use super::space::{Onto, SystrapSpace};
+use super::space::{KnownTexts, Onto, SystrapSpace};
 use super::transfer::Transfer;
 use super::views;
 use crate::{
@@ -446,7 +446,7 @@ impl SystrapThread {
         let space = self.space.clone();
         // Of a stub that is gone all else that is asked tells.
         let work = Box::pin(async move {
-            let _ = space.settle().await;
+            let _ = space.settle(KnownTexts::Patched).await;
         });
         *self.settling.get_mut() = Some(work);
     }
@@ -749,10 +749,13 @@ impl SystrapThread {
     /// Before `op`: carries out what was put off and has to do with it.
     async fn settle_for(&self, index: usize, op: &MemOp<'_>) -> Result<(), MemError> {
         if self.space.put_off.is_concerned_by(op) {
-            self.space.settle().await.map_err(|dead| MemError {
-                index,
-                errno: super::stub::no_process(dead),
-            })?;
+            self.space
+                .settle(KnownTexts::Patched)
+                .await
+                .map_err(|dead| MemError {
+                    index,
+                    errno: super::stub::no_process(dead),
+                })?;
         }
         Ok(())
     }
@@ -1084,7 +1087,10 @@ impl GuestThread for SystrapThread {
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
-            self.space.settle().await.map_err(super::stub::no_process)?;
+            self.space
+                .settle(KnownTexts::Patched)
+                .await
+                .map_err(super::stub::no_process)?;
             let thread = self.space.stub.take_thread().await?;
             self.twin(self.space.clone(), thread)
         })
@@ -1095,7 +1101,10 @@ impl GuestThread for SystrapThread {
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
-            self.space.settle().await.map_err(super::stub::no_process)?;
+            self.space
+                .settle(KnownTexts::Patched)
+                .await
+                .map_err(super::stub::no_process)?;
             let ((stub, thread), texts) = {
                 let space = self.space.clone();
                 self.space.stub.fork(|| space.texts.clone()).await?

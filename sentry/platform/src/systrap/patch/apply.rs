@@ -4,17 +4,18 @@
 //! says and what the stub has don't differ when somebody else looks.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use syscall_tables::Errno;
 
-use super::{Image, Mapping, Patching, TRAMPOLINES_LEN};
+use super::{Image, Mapping, TRAMPOLINES_LEN};
 use crate::executor::blocking;
-use crate::systrap::control::{ControlGuard, HostCall};
+use crate::systrap::control::{ControlGuard, HostCall, Results};
 use crate::systrap::filter::{MAP_PRIVATE_FLAGS, MAP_PRIVATE_NEW_FLAGS};
 use crate::systrap::hub::Dead;
 use crate::systrap::layout as l;
 use crate::systrap::memop;
-use crate::systrap::space::{Batch, SystrapSpace};
+use crate::systrap::space::{Batch, KnownTexts, SystrapSpace};
 use crate::systrap::stub::no_process;
 use crate::{MemError, MemOp, Protection};
 
@@ -46,7 +47,7 @@ impl SystrapSpace {
     /// After a trap that asked for it: has the text at `start` patched as far
     /// as possible.
     pub(in super::super) async fn patch_text(&self, start: u64) {
-        if self.settle().await.is_err() {
+        if self.settle(KnownTexts::Patched).await.is_err() {
             return;
         }
         let Some(mapping) = self.texts.get(start) else {
@@ -62,22 +63,32 @@ impl SystrapSpace {
         }
     }
 
-    /// After `ops`, which may have mapped texts that others have patched
-    /// before: patches them from the start. For who knows that no guest code
-    /// runs.
-    pub(in super::super) async fn patch_known(
+    /// After a batch that patched texts at its end, with its results.
+    pub(in super::super) async fn patched(
         &self,
         control: &ControlGuard<'_>,
-        ops: &[MemOp<'_>],
+        patches: &[Patch],
+        results: &Results,
     ) -> Result<(), Dead> {
-        if self.stub.machine.patching == Patching::Off {
-            return Ok(());
-        }
-        for start in ops.iter().filter_map(super::map::text_start) {
-            let mapping = self.texts.get(start);
-            if mapping.is_some_and(|mapping| mapping.text.has_image()) {
-                self.patch(control, start).await?;
+        let mut cut_short = false;
+        for patch in patches {
+            let start = patch.start;
+            let done = results.iter().skip(patch.first).take(patch.len);
+            let done = done.filter(|result| result.is_ok()).count();
+            cut_short |= done < patch.len;
+            if done == 0 {
+                continue;
             }
+            self.texts.set(start, Some(patch.image.clone()));
+            if done < patch.len
+                && let Some(mapping) = self.texts.retire(start)
+            {
+                control.run(&[HostCall::close_received()]).await?;
+                self.restore(control, &mapping).await?;
+            }
+        }
+        if cut_short {
+            control.run(&[HostCall::close_received()]).await?;
         }
         Ok(())
     }
@@ -92,7 +103,7 @@ impl SystrapSpace {
                 continue;
             };
             let trampolines = match &mapping.image {
-                Some(old) if std::sync::Arc::ptr_eq(old, &image) => return Ok(()),
+                Some(old) if Arc::ptr_eq(old, &image) => return Ok(()),
                 // Old trampolines are among the new ones.
                 Some(_) => MAP_PRIVATE_FLAGS,
                 None => MAP_PRIVATE_NEW_FLAGS,
@@ -103,7 +114,7 @@ impl SystrapSpace {
             let code = Protection::READ | Protection::EXEC;
             let calls = [
                 HostCall::receive_fds(),
-                map(area.start, TRAMPOLINES_LEN, code, trampolines, 0),
+                map(area.start, TRAMPOLINES_LEN, code, trampolines, 0, RECEIVED),
             ];
             match self.run_calls(control, &calls, Some(image.fd())).await? {
                 Ok(()) => {}
@@ -111,7 +122,8 @@ impl SystrapSpace {
                 Err(_) => break,
             }
             self.texts.set(start, Some(image.clone()));
-            let calls = page_calls(&mapping, &image);
+            let mut calls = page_calls(&mapping, &image, RECEIVED);
+            calls.push(HostCall::close_received());
             if self.run_calls(control, &calls, None).await?.is_err() {
                 // Some have changed.
                 control.run(&[HostCall::close_received()]).await?;
@@ -141,6 +153,7 @@ impl SystrapSpace {
                 mapping.protection,
                 MAP_PRIVATE_FLAGS,
                 offset + from,
+                RECEIVED,
             ));
         }
         calls.push(HostCall::close_received());
@@ -178,19 +191,65 @@ impl SystrapSpace {
     }
 }
 
-fn map(addr: u64, len: u64, protection: Protection, flags: u32, offset: u64) -> HostCall {
+/// A text that is patched in the batch that maps it, by the last calls: the
+/// place of the trampolines may be taken, which ends the batch.
+pub(in super::super) struct Patch {
+    start: u64,
+    image: Arc<Image>,
+    /// Its calls.
+    first: usize,
+    len: usize,
+}
+
+impl Patch {
+    /// Adds the calls that patch `mapping` by an image that others have had
+    /// made, if there is one, to at most `max` of them. The image will be
+    /// the descriptor `fd`.
+    pub(in super::super) fn add(
+        calls: &mut Vec<HostCall>,
+        max: usize,
+        mapping: &Mapping,
+        fd: u64,
+    ) -> Option<Self> {
+        let mut deltas = mapping.deltas();
+        let image = deltas.find_map(|delta| mapping.text.known_image(delta))?;
+        let start = mapping.range.start;
+        let (first, len) = (calls.len(), image.runs().len() + 1);
+        if first + len > max {
+            return None;
+        }
+        let area = image.trampolines(start);
+        let code = Protection::READ | Protection::EXEC;
+        let flags = MAP_PRIVATE_NEW_FLAGS;
+        calls.push(map(area.start, TRAMPOLINES_LEN, code, flags, 0, fd));
+        calls.extend(page_calls(mapping, &image, fd));
+        Some(Self {
+            start,
+            image,
+            first,
+            len,
+        })
+    }
+
+    pub(in super::super) fn fd(&self) -> BorrowedFd<'_> {
+        self.image.fd()
+    }
+}
+
+const RECEIVED: u64 = l::FD_RECEIVED;
+
+fn map(addr: u64, len: u64, protection: Protection, flags: u32, offset: u64, fd: u64) -> HostCall {
     let protection = memop::host_protection(protection);
-    let args = [addr, len, protection, flags.into(), l::FD_RECEIVED, offset];
+    let args = [addr, len, protection, flags.into(), fd, offset];
     HostCall::new(libc::SYS_mmap, &args)
 }
 
-fn page_calls(mapping: &Mapping, image: &Image) -> Vec<HostCall> {
+fn page_calls(mapping: &Mapping, image: &Image, fd: u64) -> Vec<HostCall> {
     let start = mapping.range.start;
     let runs = image.runs().iter();
     runs.map(|&(to, from, len)| {
         let protection = mapping.protection;
-        map(start + to, len, protection, MAP_PRIVATE_FLAGS, from)
+        map(start + to, len, protection, MAP_PRIVATE_FLAGS, from, fd)
     })
-    .chain([HostCall::close_received()])
     .collect()
 }

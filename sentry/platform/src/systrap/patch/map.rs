@@ -45,6 +45,22 @@ pub(in super::super) struct Mapping {
 }
 
 impl Mapping {
+    /// What `op` maps, if it may be patched.
+    pub(in super::super) fn of(op: &MemOp<'_>, texts: &Texts) -> Option<Self> {
+        let (Some((range, protection)), MemOp::MapFile { fd, offset, .. }) = (text_of(op), op)
+        else {
+            return None;
+        };
+        Some(Self {
+            range: range.clone(),
+            protection,
+            text: texts.get(*fd, *offset, range.end - range.start)?,
+            image: None,
+            barred: false,
+            hits: 0,
+        })
+    }
+
     /// Where trampolines are or might come to be.
     fn trampolines(&self) -> impl Iterator<Item = Range<u64>> {
         let start = self.range.start;
@@ -150,11 +166,6 @@ pub(in super::super) fn is_text(op: &MemOp<'_>) -> bool {
     text_of(op).is_some()
 }
 
-/// Where `op` maps what may be patched.
-pub(super) fn text_start(op: &MemOp<'_>) -> Option<u64> {
-    text_of(op).map(|(range, _)| range.start)
-}
-
 fn text_of<'a>(op: &'a MemOp<'_>) -> Option<(&'a Range<u64>, Protection)> {
     match op {
         MemOp::MapFile {
@@ -250,24 +261,9 @@ impl TextMap {
         before
     }
 
-    /// Remembers a text that `op` has mapped.
-    pub(in super::super) fn after(&self, op: &MemOp<'_>, texts: &Texts) {
-        let (Some((range, protection)), MemOp::MapFile { fd, offset, .. }) = (text_of(op), op)
-        else {
-            return;
-        };
-        let Some(text) = texts.get(*fd, *offset, range.end - range.start) else {
-            return;
-        };
-        let mut inner = self.inner.lock();
-        inner.mappings.push(Mapping {
-            range: range.clone(),
-            protection,
-            text,
-            image: None,
-            barred: false,
-            hits: 0,
-        });
+    /// Remembers a text that was mapped.
+    pub(in super::super) fn add(&self, mapping: Mapping) {
+        self.inner.lock().mappings.push(mapping);
     }
 
     /// Forgets all: nothing of the guest's is mapped any more, and its one

@@ -44,6 +44,7 @@ use crate::host;
 use encode::{Allocator, Slot};
 use site::Site;
 
+pub(super) use apply::Patch;
 pub(super) use map::{Located, Mapping, TextMap, is_text};
 
 const PAGE: u64 = 4096;
@@ -308,10 +309,12 @@ impl Text {
         }
     }
 
-    /// Whether somebody has patched it before.
-    fn has_image(&self) -> bool {
-        let state = self.state.try_lock();
-        state.is_some_and(|state| state.variants.iter().any(|one| one.image.is_some()))
+    /// The image with trampolines at `delta` that was made for others.
+    fn known_image(&self, delta: i64) -> Option<Arc<Image>> {
+        let state = self.state.try_lock()?;
+        let mut variants = state.variants.iter();
+        let variant = variants.find(|variant| variant.delta == delta)?;
+        variant.image.clone()
     }
 
     /// Whether it has something to patch.
