@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sentry_kernel::sandbox::PressureNotice;
 
 use crate::boot::{self, BootFds, BootOptions, TerminalOwner};
 use crate::cgroup::{self, Cgroup};
@@ -197,6 +198,11 @@ impl Home {
         self.birthplace.as_ref().map(AsFd::as_fd)
     }
 
+    /// See [`Cgroup::memory_pressure`].
+    pub fn memory_pressure(&self) -> Option<PressureNotice> {
+        self.cgroup.as_ref()?.memory_pressure()
+    }
+
     /// What the new process does first.
     pub fn enter(&self, born: Born) -> Result<()> {
         self.cgroup.iter().try_for_each(|cgroup| cgroup.join(born))
@@ -261,7 +267,10 @@ fn create_with(
             creation.note_process(pid)
         },
         |born| match fds.take() {
-            Some(fds) => boot::run(&plan, &options, fds, || home.enter(born)),
+            Some(fds) => boot::run(&plan, &options, fds, || {
+                home.enter(born)?;
+                Ok(home.memory_pressure())
+            }),
             None => 1,
         },
     )?;

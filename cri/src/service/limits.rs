@@ -162,7 +162,10 @@ struct Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.peer.0.receiving.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.peer
+            .0
+            .receiving
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::{Condvar, Mutex};
-use sentry_kernel::sandbox::Sandbox;
+use sentry_kernel::sandbox::{CacheUsage, Sandbox};
 use sentry_kernel::tty::Bridge;
 use sentry_platform::ProgramCalls;
 use sentry_platform::executor::block_on;
@@ -191,7 +191,7 @@ impl Commands {
                 }
             }
             Request::Stats => Reply::Text {
-                text: stats(sandbox.calls()),
+                text: stats(sandbox.calls()) + &caches(sandbox.name_cache()),
             },
             Request::Stacks => {
                 let lines = sandbox.stacks().into_iter().map(|task| {
@@ -232,6 +232,13 @@ fn stats(mut calls: Vec<ProgramCalls>) -> String {
         text += &format!("{fast:>12} {trapped:>12} {whole:>3}.{part:02} {program}\n");
     }
     text
+}
+
+/// What the names and attributes of files take that the sentry remembers.
+fn caches(names: CacheUsage) -> String {
+    let CacheUsage { entries, bytes } = names;
+    let each = bytes / entries.max(1);
+    format!("\n{entries} files remembered in {bytes} bytes, {each} each\n")
 }
 
 impl Handler for Commands {

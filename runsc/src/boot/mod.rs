@@ -27,7 +27,7 @@ use nix::sys::signal::{SigSet, Signal};
 use sentry_kernel::fs::gofer::GoferFs;
 use sentry_kernel::kernel::KernelConfig;
 use sentry_kernel::limits::HostCgroup;
-use sentry_kernel::sandbox::{ContainerConfig, Sandbox, Shares};
+use sentry_kernel::sandbox::{ContainerConfig, PressureNotice, Sandbox, Shares};
 use sentry_kernel::tty::Bridge;
 use sentry_platform::executor::Executor;
 use sentry_platform::host::cgroup::CgroupFiles;
@@ -81,15 +81,17 @@ pub enum TerminalOwner {
     Sentry,
 }
 
-/// Runs the sentry in this process, which enters its cgroup by `enter` first;
-/// answers its exit status.
+/// Runs the sentry in this process, which enters its cgroup by `enter` first
+/// and learns how it will hear of a lack of memory there; answers its exit
+/// status.
 pub fn run(
     plan: &ContainerPlan,
     options: &BootOptions,
     mut fds: BootFds,
-    enter: impl FnOnce() -> Result<()>,
+    enter: impl FnOnce() -> Result<Option<PressureNotice>>,
 ) -> i32 {
     let entered = enter();
+    let pressure = entered.as_ref().ok().and_then(Option::as_ref);
     let mut keep = vec![
         fds.listener.as_raw_fd(),
         fds.ready.as_raw_fd(),
@@ -99,6 +101,7 @@ pub fn run(
         fds.exit_status.as_raw_fd(),
     ];
     keep.extend(fds.cgroup.iter().map(|(_, file)| file.as_raw_fd()));
+    keep.extend(pressure.map(|notice| notice.fd.as_raw_fd()));
     if crate::sys::close_others(&keep, &fds.stdio, &fds.log).is_err() {
         return 1;
     }
@@ -106,7 +109,7 @@ pub fn run(
         return 1;
     };
     let mut ready = File::from(ready);
-    match entered.and_then(|()| boot(plan, options, &mut fds)) {
+    match entered.and_then(|pressure| boot(plan, options, &mut fds, pressure)) {
         Ok(sentry) => {
             let _ = ready.write_all(b"ready");
             // The command waits for the end of this pipe.
@@ -136,7 +139,12 @@ struct Sentry {
     terminal: Option<OwnedFd>,
 }
 
-fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Result<Sentry> {
+fn boot(
+    plan: &ContainerPlan,
+    options: &BootOptions,
+    fds: &mut BootFds,
+    pressure: Option<PressureNotice>,
+) -> Result<Sentry> {
     // /proc and /sys are out of reach afterwards.
     let mut system = System::open();
     crate::sys::raise_file_limit();
@@ -181,6 +189,9 @@ fn boot(plan: &ContainerPlan, options: &BootOptions, fds: &mut BootFds) -> Resul
         network,
     };
     let sandbox = Arc::new(Sandbox::new(config)?);
+    let limits = cgroup::limits(plan.host.resources.as_ref());
+    // Without a notice the bounds have to do.
+    sandbox.bound_caches(limits.memory_bytes, pressure).ok();
     // Before anything of the container is looked at.
     seccomp::install(kind, network_kind)?;
 

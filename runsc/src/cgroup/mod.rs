@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Cgroup`]: making, joining, removing |
 //! | `hierarchy.rs` | what is mounted on this host |
+//! | `pressure.rs` | hearing that memory runs short |
 //! | `settings.rs` | resources of an OCI configuration as file contents |
 //! | `stats.rs` | counters |
 //!
@@ -12,6 +13,7 @@
 //! one directory in each mounted hierarchy.
 
 mod hierarchy;
+mod pressure;
 mod settings;
 mod stats;
 

@@ -6,6 +6,7 @@
 //! namespace; its processes start through the same loader as `execve`.
 
 mod inspect;
+mod memory;
 mod start;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sentry_platform::GuestThread;
+use sentry_platform::executor::host_poll::Watch;
 use syscall_tables::Errno;
 use syscall_tables::abi::{SigInfo, Signal};
 
@@ -26,7 +28,9 @@ use crate::task::{
 };
 use crate::vfs::{Fd, File, MountNamespace};
 
+pub use crate::vfs::CacheUsage;
 pub use inspect::{ProcessInfo, TaskInfo};
+pub use memory::PressureNotice;
 
 /// A new container.
 pub struct ContainerConfig {
@@ -138,6 +142,8 @@ struct Container {
 pub struct Sandbox {
     kernel: Arc<Kernel>,
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
+    /// Hears that memory is short.
+    pressure: Mutex<Option<Watch>>,
 }
 
 impl Sandbox {
@@ -150,6 +156,7 @@ impl Sandbox {
         Ok(Self {
             kernel,
             containers: Mutex::default(),
+            pressure: Mutex::default(),
         })
     }
 

@@ -9,6 +9,7 @@ use syscall_tables::table;
 
 use super::{Sandbox, SandboxError};
 use crate::task::{RunState, Task};
+use crate::vfs::CacheUsage;
 
 /// A process, as `runsc ps` lists it.
 #[derive(Clone, Debug)]
@@ -82,6 +83,11 @@ impl Sandbox {
     pub fn stacks(&self) -> Vec<TaskInfo> {
         let tasks = self.kernel.root_pid_ns.tasks().into_iter();
         tasks.map(|(_, task)| describe(&task)).collect()
+    }
+
+    /// What remembered names take.
+    pub fn name_cache(&self) -> CacheUsage {
+        self.kernel.vfs.dentries.usage()
     }
 
     /// How calls have come from guests, for `runsc debug --stats`.

@@ -317,6 +317,20 @@ impl Dentry {
 }
 
 impl Dentry {
+    /// Memory that the entry takes, about.
+    fn bytes(&self) -> usize {
+        /// Counts of an `Arc`, as the allocator rounds.
+        const COUNTS: usize = 16;
+        /// A name and a child, as a map holds them.
+        const CHILD: usize = size_of::<(Arc<[u8]>, Weak<Dentry>)>() + 1;
+        let name = self.link.read().name.len() + COUNTS;
+        let children = self.children.read().capacity() * CHILD;
+        let inode = self
+            .inode()
+            .map_or(0, |inode| inode.memory_bytes() + COUNTS);
+        size_of::<Self>() + COUNTS + name + children + inode
+    }
+
     /// Drops the map entry of a child that is gone.
     fn purge_dead_child(&self, name: &[u8]) {
         let mut children = self.children.write();
@@ -345,6 +359,13 @@ impl Drop for Dentry {
             });
         }
     }
+}
+
+/// Size of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheUsage {
+    pub entries: usize,
+    pub bytes: usize,
 }
 
 /// Keeps recently used dentries alive, up to a limit.
@@ -421,6 +442,21 @@ impl DentryCache {
         };
         drop(clock);
         drop(taken);
+    }
+
+    /// Keeps at most `limit` dentries from now on, as far as more are not there
+    /// yet.
+    pub fn limit(&self, limit: usize) {
+        self.clock.lock().limit = limit.max(1);
+    }
+
+    /// What the kept dentries take, with the inodes behind them.
+    pub fn usage(&self) -> CacheUsage {
+        let kept: Vec<_> = self.clock.lock().slots.iter().flatten().cloned().collect();
+        CacheUsage {
+            entries: kept.len(),
+            bytes: kept.iter().map(|dentry| dentry.bytes()).sum(),
+        }
     }
 
     /// Lets go of all dentries that nobody uses.

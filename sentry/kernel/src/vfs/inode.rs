@@ -100,6 +100,11 @@ pub trait Inode: Any + Send + Sync {
 
     fn attr(&self) -> Result<Attr, Errno>;
 
+    /// What remembering this inode takes, in bytes.
+    fn memory_bytes(&self) -> usize {
+        size_of_val(self)
+    }
+
     /// What access checks look at. Asked for each directory of each path, so
     /// worth an answer that takes no lock.
     fn owner(&self) -> Result<Owner, Errno> {

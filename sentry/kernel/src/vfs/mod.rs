@@ -63,7 +63,7 @@ mod state;
 mod tests;
 mod types;
 
-pub use dentry::{Dentry, DentryCache};
+pub use dentry::{CacheUsage, Dentry, DentryCache};
 pub use fd_table::{Fd, FdFlags, FdTable};
 pub use file::{
     File, FileOps, FileOwner, MapSource, OpenMode, ReadOnlyFd, StatusFlags, ViewSource,

@@ -182,6 +182,12 @@ impl Vfs {
         self.shm.limit_bytes(bytes / 2);
     }
 
+    /// Forgets all that can be learnt again.
+    pub fn shrink(&self) {
+        self.paths.clear();
+        self.dentries.shrink();
+    }
+
     pub(super) fn next_mount_id(&self) -> u64 {
         self.next_mount_id.fetch_add(1, Ordering::Relaxed)
     }

@@ -563,4 +563,14 @@ fn the_cache_is_bounded_and_deep_trees_drop() {
     assert!(world.vfs.dentries.is_empty());
     world.fs.cwd = root;
     assert!(world.get("/d/d/d").is_ok());
+
+    world.vfs.shrink();
+    world.vfs.dentries.limit(100);
+    for number in 0..300 {
+        world.mkdir(&format!("/e{number}")).unwrap();
+    }
+    let usage = world.vfs.dentries.usage();
+    assert_eq!(usage.entries, 100);
+    assert!((10_000..1_000_000).contains(&usage.bytes), "{usage:?}");
+    assert!(world.get("/e7").is_ok());
 }
