@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -182,6 +182,16 @@ pub fn forward(client: &Client, container: &str, pid: i32, signal: i32) -> Resul
 /// command.
 pub fn stdio(terminal: bool) -> Vec<RawFd> {
     if terminal { vec![0] } else { vec![0, 1, 2] }
+}
+
+/// Checks that the descriptors to pass on are open, before this command opens
+/// any of its own that would take their numbers.
+pub fn check_preserved(count: u32) -> Result<()> {
+    for fd in preserved(count) {
+        let open = std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok();
+        ensure!(open, "descriptor {fd} of --preserve-fds is not open");
+    }
+    Ok(())
 }
 
 /// The descriptors from 3 on that are passed on.

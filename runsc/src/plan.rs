@@ -28,9 +28,21 @@ pub struct ContainerPlan {
     pub sysctl: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub network: NetworkPlan,
+    /// Of its user namespace; empty: ids mean the same as on the host.
+    pub users: Vec<IdRange>,
+    pub groups: Vec<IdRange>,
     /// Of a further container of a pod.
     pub pod: Option<PodPlan>,
     pub host: HostPlan,
+}
+
+/// Ids of a user namespace: `count` from `inner` on are those of the host
+/// from `outer` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    pub inner: u32,
+    pub outer: u32,
+    pub count: u32,
 }
 
 /// A container's place in a pod, whose sandbox it runs in.

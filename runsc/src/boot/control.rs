@@ -84,7 +84,10 @@ impl Commands {
                 process: plan,
             } => {
                 let root = sandbox.root(&container)?;
-                let (config, bridge) = process::config(sandbox.kernel(), &root, &plan, fds)?;
+                let user_ns = sandbox.user_ns(&container)?;
+                let console = process::Console::Unbound;
+                let (config, bridge) =
+                    process::config(sandbox.kernel(), &root, &user_ns, &plan, fds, console)?;
                 let pid = block_on(sandbox.exec(&container, config))?;
                 self.add_bridge(container, pid, bridge);
                 Reply::Started { pid }

@@ -5,6 +5,7 @@
 //! | `mod.rs` | the order of things |
 //! | `mounts.rs` | the container's mount tree |
 //! | `process.rs` | process plans as the kernel wants them |
+//! | `users.rs` | the container's user namespace |
 //! | `control.rs` | requests of commands |
 //! | `log.rs` | the sentry's log |
 
@@ -12,6 +13,7 @@ mod control;
 mod log;
 mod mounts;
 mod process;
+mod users;
 
 use std::fs::File;
 use std::io::Write;
@@ -237,13 +239,22 @@ fn create_container(
         cgroup::limits(plan.host.resources.as_ref()),
         HostCgroup::new(CgroupFiles::new(given.cgroup)),
     );
-    let root = mounts::build(kernel, plan, gofer)?;
-    let (process, bridge) = process::config(kernel, &root, &plan.process, given.stdio)?;
+    let user_ns = users::namespace(plan)?;
+    let root = mounts::build(kernel, plan, gofer, &user_ns)?;
+    let (process, bridge) = process::config(
+        kernel,
+        &root,
+        &user_ns,
+        &plan.process,
+        given.stdio,
+        process::Console::Bound,
+    )?;
     executor::block_on(sandbox.create_container(ContainerConfig {
         id: plan.id.clone(),
         process,
         hostname: plan.hostname.clone().into_bytes(),
         domainname: plan.domainname.clone().into_bytes(),
+        ipc: mounts::ipc_settings(plan),
         root,
         shares: Shares {
             pid_of: shares.pid_of,

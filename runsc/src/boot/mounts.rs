@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sentry_kernel::fs::gofer::{CachePolicy, Connection, GoferFs};
 use sentry_kernel::fs::overlay::OverlayFs;
-use sentry_kernel::fs::tmpfs::TmpFsOptions;
+use sentry_kernel::fs::tmpfs::{TmpFs, TmpFsOptions};
+use sentry_kernel::ipc::Settings;
 use sentry_kernel::kernel::{Kernel, LogLevel};
-use sentry_kernel::task::{Creds, Gid, Uid};
+use sentry_kernel::task::{Creds, UserNamespace};
 use sentry_kernel::vfs::open::{OpenArgs, Opener};
 use sentry_kernel::vfs::path::Walk;
 use sentry_kernel::vfs::{
@@ -17,25 +18,32 @@ use sentry_kernel::vfs::{
 use syscall_tables::Errno;
 use syscall_tables::abi::OpenFlags;
 
+use super::users;
 use crate::plan::{ContainerPlan, Contents, DeviceKind, DevicePlan, MountKind, MountPlan, Overlay};
 
 /// Permissions of mount points that did not exist.
 const MOUNT_POINT_PERM: u32 = 0o755;
+
+/// Permissions of the file that the console is bound to.
+const CONSOLE_PERM: u32 = 0o600;
 
 /// Mounts everything the plan names.
 pub fn build(
     kernel: &Arc<Kernel>,
     plan: &ContainerPlan,
     connection: Arc<Connection>,
+    user_ns: &Arc<UserNamespace>,
 ) -> Result<Arc<MountNamespace>> {
     let root = root_superblock(kernel, plan, &connection)
         .with_context(|| format!("root {} can't be mounted", plan.root.path.display()))?;
-    let namespace = kernel.vfs.new_namespace(&root, MountFlags::empty());
+    let vfs = &kernel.vfs;
+    let namespace = vfs.new_namespace_of(user_ns.clone(), &root, MountFlags::empty());
     let state = FsState::at_root_of(&namespace).context("the root is not a directory")?;
     let builder = Builder {
         kernel,
         connection,
-        creds: Creds::root(),
+        user_ns,
+        creds: users::maker(user_ns),
         root: state.root,
     };
     let mut next_gofer_root = 1;
@@ -49,7 +57,8 @@ pub fn build(
             .device(device)
             .with_context(|| format!("{} can't be made", device.path))?;
     }
-    for (name, value) in &plan.sysctl {
+    let sysctl = plan.sysctl.iter();
+    for (name, value) in sysctl.filter(|(name, _)| !is_of_ipc(name)) {
         builder
             .sysctl(name, value)
             .with_context(|| format!("sysctl {name} can't be set to {value:?} in the sandbox"))?;
@@ -70,6 +79,25 @@ pub fn build(
         kernel.vfs.set_mount_flags(&root, flags)?;
     }
     Ok(namespace)
+}
+
+/// Settings of the container's IPC namespace, which is made after its mounts.
+pub fn ipc_settings(plan: &ContainerPlan) -> Vec<(String, Vec<u8>)> {
+    let sysctl = plan.sysctl.iter().filter(|(name, _)| is_of_ipc(name));
+    sysctl
+        .map(|(name, value)| {
+            let name = name.trim_start_matches(OF_KERNEL).to_owned();
+            (name, value.clone().into_bytes())
+        })
+        .collect()
+}
+
+/// What settings of the kernel begin with.
+const OF_KERNEL: &str = "kernel.";
+
+fn is_of_ipc(name: &str) -> bool {
+    let name = name.strip_prefix(OF_KERNEL);
+    name.is_some_and(|name| Settings::NAMES.contains(&name))
 }
 
 fn root_superblock(
@@ -99,6 +127,7 @@ fn root_superblock(
 struct Builder<'a> {
     kernel: &'a Arc<Kernel>,
     connection: Arc<Connection>,
+    user_ns: &'a UserNamespace,
     creds: Creds,
     root: VfsPath,
 }
@@ -145,8 +174,9 @@ impl Builder<'_> {
         let vfs = &self.kernel.vfs;
         let place = self.mount_point(plan.destination.as_bytes(), FileKind::Directory)?;
         let mut limits = TmpFsOptions::default();
+        let data = users::options(self.user_ns, &plan.data)?;
         limits
-            .parse(plan.data.as_bytes(), self.kernel.memory_bytes)
+            .parse(data.as_bytes(), self.kernel.memory_bytes)
             .with_context(|| format!("options {:?}", plan.data))?;
         let layers = vec![(place.inode()?, place.mount.fs.clone())];
         Ok(vfs.superblock(OverlayFs::in_memory(vfs, layers, &limits)?))
@@ -169,7 +199,16 @@ impl Builder<'_> {
         }
         let path = plan.path.as_bytes();
         let place = match self.resolve(path) {
-            Ok(place) => place,
+            Ok(place) => {
+                let inode = place.inode()?;
+                let same =
+                    inode.kind() == kind && (kind == FileKind::Fifo || inode.attr()?.rdev == rdev);
+                // What is there is not to be taken for the device.
+                if !same {
+                    return Err(Errno::EEXIST);
+                }
+                place
+            }
             Err(Errno::ENOENT) => {
                 if let Some(slash) = path.iter().rposition(|&byte| byte == b'/')
                     && let Some(dir @ [_, ..]) = path.get(..slash)
@@ -177,17 +216,41 @@ impl Builder<'_> {
                     self.mount_point(dir, FileKind::Directory)?;
                 }
                 let at = self.walk(WalkFlags::empty()).parent(path)?;
-                vfs.mknod(&self.creds, &at, kind, plan.mode, rdev)?
+                match vfs.mknod(&self.creds, &at, kind, plan.mode, rdev) {
+                    // No devices are made on the host.
+                    Err(Errno::EPERM) => self.bind_node(path, kind, plan.mode, rdev)?,
+                    made => made?,
+                }
             }
             Err(errno) => return Err(errno),
         };
         let change = SetAttr {
             perm: Some(plan.mode),
-            uid: Some(Uid(plan.uid)),
-            gid: Some(Gid(plan.gid)),
+            uid: self.user_ns.uid_to_kernel(plan.uid),
+            gid: self.user_ns.gid_to_kernel(plan.gid),
             ..SetAttr::default()
         };
         place.inode()?.set_attr(&change)
+    }
+
+    /// A node on a file system of its own, bound to a file at `path`.
+    fn bind_node(
+        &self,
+        path: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: u64,
+    ) -> Result<VfsPath, Errno> {
+        let vfs = &self.kernel.vfs;
+        let place = self.mount_point(path, FileKind::Regular)?;
+        let nodes = TmpFs::new(vfs.next_dev(), &TmpFsOptions::default());
+        let nodes = vfs.new_namespace(&vfs.superblock(nodes), MountFlags::empty());
+        let root = FsState::at_root_of(&nodes).ok_or(Errno::ENOENT)?.root;
+        let mut walk = Walk::new(vfs, &self.creds, root.clone(), root, WalkFlags::empty());
+        let at = walk.parent(b"/node")?;
+        let node = vfs.mknod(&self.creds, &at, kind, mode, rdev)?;
+        vfs.bind(&node, &place, false)?;
+        self.resolve(path)
     }
 
     /// A setting below `/proc/sys`.
@@ -218,11 +281,12 @@ impl Builder<'_> {
     }
 
     fn instantiate(&self, name: &str, plan: &MountPlan) -> Result<Arc<Superblock>> {
+        let data = users::options(self.user_ns, &plan.data)?;
         let request = MountRequest {
             vfs: &self.kernel.vfs,
             creds: &self.creds,
             source: name.as_bytes(),
-            data: plan.data.as_bytes(),
+            data: data.as_bytes(),
             task: None,
             kernel: Some(self.kernel),
             resolve: &|path| self.resolve(path),
@@ -278,7 +342,7 @@ impl Builder<'_> {
                 perm: 0o555,
                 ..TmpFsOptions::default()
             };
-            let fs = sentry_kernel::fs::tmpfs::TmpFs::new(vfs.next_dev(), &empty);
+            let fs = TmpFs::new(vfs.next_dev(), &empty);
             vfs.mount(&vfs.superblock(fs), &place, MountFlags::RDONLY)?;
         } else {
             let null = self.resolve(b"/dev/null")?;
@@ -298,6 +362,23 @@ impl Builder<'_> {
         let flags = place.mount.flags() | MountFlags::RDONLY;
         vfs.set_mount_flags(&place, flags)
     }
+}
+
+/// Binds a terminal to `/dev/console`.
+pub fn bind_console(kernel: &Arc<Kernel>, root: &VfsPath, terminal: &VfsPath) -> Result<(), Errno> {
+    const PATH: &[u8] = b"/dev/console";
+    let (vfs, creds) = (&kernel.vfs, Creds::root());
+    let root = root.clone().enter_mounts();
+    let walk = |flags| Walk::new(vfs, &creds, root.clone(), root.clone(), flags);
+    let place = match walk(WalkFlags::empty()).resolve(PATH) {
+        Err(Errno::ENOENT) => {
+            let at = walk(WalkFlags::empty()).parent(PATH)?;
+            vfs.mknod(&creds, &at, FileKind::Regular, CONSOLE_PERM, 0)?
+        }
+        place => place?,
+    };
+    vfs.bind(terminal, &place, false)?;
+    Ok(())
 }
 
 fn type_name(kind: &MountKind) -> &'static str {

@@ -9,16 +9,25 @@ use sentry_kernel::fs::host_file::HostFile;
 use sentry_kernel::kernel::Kernel;
 use sentry_kernel::sandbox::ProcessConfig;
 use sentry_kernel::task::seccomp::{Program, Seccomp};
-use sentry_kernel::task::{CapSet, ControllingTerminal, Creds, Gid, Rlimits, Uid};
+use sentry_kernel::task::{CapSet, ControllingTerminal, Creds, Gid, Rlimits, UserNamespace};
 use sentry_kernel::tty::{Bridge, Slave};
 use sentry_kernel::vfs::path::Walk;
 use sentry_kernel::vfs::{Fd, File, FsState, MountNamespace, OpenMode, StatusFlags, WalkFlags};
 use syscall_tables::abi::{Rlimit, SockFilter};
 
+use super::users;
 use crate::plan::ProcessPlan;
 
 /// Default file mode creation mask.
 const UMASK: u32 = 0o022;
+
+/// Whether a terminal is the container's console as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// `/dev/console` is the terminal: that of the first process.
+    Bound,
+    Unbound,
+}
 
 /// `plan` with `stdio` as its descriptors: three, or one terminal, then those
 /// from 3 on. `root` is
@@ -26,8 +35,10 @@ const UMASK: u32 = 0o022;
 pub fn config(
     kernel: &Arc<Kernel>,
     root: &Arc<MountNamespace>,
+    user_ns: &Arc<UserNamespace>,
     plan: &ProcessPlan,
     mut stdio: Vec<OwnedFd>,
+    console: Console,
 ) -> Result<(ProcessConfig, Option<Bridge>)> {
     let bytes = |list: &[String]| {
         let strings = list.iter().map(|string| string.clone().into_bytes());
@@ -43,6 +54,7 @@ pub fn config(
             },
         );
     }
+    let creds = creds(plan, user_ns)?;
     let mut bridge = None;
     let own = if plan.terminal { 1 } else { 3 };
     ensure!(
@@ -54,7 +66,7 @@ pub fn config(
     let preserved = stdio.split_off(own);
     let mut files = match stdio.pop() {
         Some(host) if plan.terminal => {
-            let (made, files) = terminal(kernel, root, plan, host)?;
+            let (made, files) = terminal(kernel, root, &creds, plan, host, console)?;
             bridge = Some(made);
             files
         }
@@ -73,7 +85,7 @@ pub fn config(
         argv: bytes(&plan.args),
         envp: bytes(&plan.env),
         cwd: plan.cwd.clone().into_bytes(),
-        creds: creds(plan),
+        creds,
         rlimits,
         umask: plan.umask.unwrap_or(UMASK),
         oom_score_adj: plan.oom_score_adj.unwrap_or(0),
@@ -93,21 +105,27 @@ type Files = Vec<(Fd, Arc<File>)>;
 fn terminal(
     kernel: &Arc<Kernel>,
     root: &Arc<MountNamespace>,
+    creds: &Creds,
     plan: &ProcessPlan,
     host: OwnedFd,
+    console: Console,
 ) -> Result<(Bridge, Files)> {
-    let creds = Creds::root();
+    let root_creds = Creds::root();
     let state = FsState::at_root_of(root).context("the root is gone")?;
     let resolve = |path: &str| {
         let (at, flags) = (state.root.clone(), WalkFlags::FOLLOW);
-        Walk::new(&kernel.vfs, &creds, at.clone(), at, flags)
+        Walk::new(&kernel.vfs, &root_creds, at.clone(), at, flags)
             .resolve(path.as_bytes())
             .with_context(|| format!("{path} is needed for a terminal"))
     };
     let ptmx = resolve("/dev/pts/ptmx")?;
-    let made = devpts::new_terminal(&ptmx, Uid(plan.uid), Gid(plan.gid))
+    let made = devpts::new_terminal(&ptmx, creds.uid, creds.gid)
         .context("/dev/pts is not a devpts file system")?;
     let path = devpts::slave_path(&ptmx, made.index)?;
+    if console == Console::Bound {
+        super::mounts::bind_console(kernel, &state.root, &path)
+            .context("/dev/console can't be made")?;
+    }
     let mode = OpenMode::READ | OpenMode::WRITE;
     let file = File::new(Slave::open(&made)?, path, mode, StatusFlags::empty());
     let bridge = Bridge::start(&kernel.executor, made, host);
@@ -118,10 +136,17 @@ fn terminal(
     Ok((bridge, files))
 }
 
-fn creds(plan: &ProcessPlan) -> Creds {
-    let (uid, gid) = (Uid(plan.uid), Gid(plan.gid));
+fn creds(plan: &ProcessPlan, user_ns: &Arc<UserNamespace>) -> Result<Creds> {
+    let (uid, gid) = (
+        users::uid(user_ns, plan.uid)?,
+        users::gid(user_ns, plan.gid)?,
+    );
+    let groups = plan.additional_gids.iter();
+    let groups: Vec<Gid> = groups
+        .map(|gid| users::gid(user_ns, *gid))
+        .collect::<Result<_>>()?;
     let caps = CapSet::from_bits_truncate;
-    Creds {
+    Ok(Creds {
         uid,
         euid: uid,
         suid: uid,
@@ -130,15 +155,16 @@ fn creds(plan: &ProcessPlan) -> Creds {
         egid: gid,
         sgid: gid,
         fsgid: gid,
-        groups: plan.additional_gids.iter().copied().map(Gid).collect(),
+        groups: groups.into(),
         permitted: caps(plan.capabilities.permitted),
         effective: caps(plan.capabilities.effective),
         inheritable: caps(plan.capabilities.inheritable),
         bounding: caps(plan.capabilities.bounding),
         ambient: caps(plan.capabilities.ambient),
         no_new_privs: plan.no_new_privileges,
+        user_ns: user_ns.clone(),
         ..Creds::root()
-    }
+    })
 }
 
 fn host_stdio(stdio: Vec<OwnedFd>) -> Result<Vec<(Fd, Arc<File>)>> {

@@ -10,7 +10,7 @@ use super::{Global, NO_STACK, Network};
 use crate::launch::{self, Foreground};
 use crate::network::NetworkPlan;
 use crate::plan::CgroupUse;
-use crate::{oci, spec};
+use crate::{console, oci, spec};
 
 /// Where the bundle is and what to call the container.
 #[derive(Args)]
@@ -49,8 +49,12 @@ impl Bundle {
 
 /// Descriptors that a service manager gave this command (`sd_listen_fds(3)`).
 fn listen_fds() -> u32 {
-    let count = std::env::var("LISTEN_FDS").ok();
-    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    // Those of a process that has passed its environment on are not ours.
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return 0;
+    }
+    number("LISTEN_FDS").unwrap_or(0)
 }
 
 #[derive(Args)]
@@ -73,6 +77,7 @@ pub struct Run {
 
 impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
+        console::check_preserved(self.bundle.preserved())?;
         create(global, &self.bundle)?;
         Ok(0)
     }
@@ -80,6 +85,7 @@ impl Create {
 
 impl Run {
     pub fn run(self, global: &Global) -> Result<u8> {
+        console::check_preserved(self.bundle.preserved())?;
         let foreground = !self.detach && self.bundle.console_socket.is_none();
         if foreground {
             let plan = load(global, &self.bundle)?;

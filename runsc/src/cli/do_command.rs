@@ -107,6 +107,8 @@ impl Do {
                 Some(Network::Sandbox) => bail!("{NO_STACK}"),
                 Some(Network::None) | None => NetworkPlan::None,
             },
+            users: Vec::new(),
+            groups: Vec::new(),
             pod: None,
             host: HostPlan::default(),
         };

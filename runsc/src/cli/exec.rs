@@ -79,6 +79,7 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(self, global: &Global) -> Result<u8> {
+        console::check_preserved(self.preserve_fds)?;
         let created = Created::open(global, &self.id)?;
         match created.record.status {
             Status::Created | Status::Running => {}
@@ -86,7 +87,11 @@ impl Exec {
             Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused)"),
             status => bail!("cannot exec in a container in the {} state", status.name()),
         }
-        let process = self.plan(&created.record.plan.process)?;
+        let mut warnings = Vec::new();
+        let process = self.plan(&created.record.plan.process, &mut warnings)?;
+        for warning in &warnings {
+            global.warn(warning);
+        }
         let client = created.client();
         // Others may work on the container while the process runs.
         let record = created.record.clone();
@@ -144,20 +149,13 @@ impl Exec {
         written.map(|()| pid)
     }
 
-    fn plan(&self, template: &ProcessPlan) -> Result<ProcessPlan> {
+    fn plan(&self, template: &ProcessPlan, warnings: &mut Vec<String>) -> Result<ProcessPlan> {
         let mut process = match &self.process {
             Some(path) => {
                 let text =
                     fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-                let process = serde_json::from_slice(&text)
-                    .with_context(|| format!("{} is not an OCI process", path.display()))?;
-                let own = oci::plan_process(&process)?;
-                ProcessPlan {
-                    // The filter is the container's.
-                    seccomp: template.seccomp.clone(),
-                    oom_score_adj: own.oom_score_adj.or(template.oom_score_adj),
-                    ..own
-                }
+                oci::read_process(&text, template, warnings)
+                    .with_context(|| format!("{} is not an OCI process", path.display()))?
             }
             None => ProcessPlan {
                 args: self.args.clone(),

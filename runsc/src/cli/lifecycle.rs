@@ -198,18 +198,19 @@ impl List {
                 println!("{}", serde_json::Value::from(states));
             }
             ListFormat::Table => {
-                let width = records
-                    .iter()
-                    .map(|record| record.plan.id.len())
-                    .max()
-                    .unwrap_or(2);
+                let longest = |length: fn(&Record) -> usize, title: &str| {
+                    let all = records.iter().map(length);
+                    all.chain([title.len()]).max().unwrap_or(0)
+                };
+                let width = longest(|record| record.plan.id.len(), "ID");
+                let bundles = longest(|record| record.plan.bundle.as_os_str().len(), "BUNDLE");
                 println!(
-                    "{:width$}  {:>8}  {:8}  {:20}  {:8}  BUNDLE",
-                    "ID", "PID", "STATUS", "CREATED", "OWNER"
+                    "{:width$}  {:<8}  {:8}  {:bundles$}  {:20}  OWNER",
+                    "ID", "PID", "STATUS", "BUNDLE", "CREATED"
                 );
                 for record in &records {
                     println!(
-                        "{:width$}  {:>8}  {:8}  {:20}  {:8}  {}",
+                        "{:width$}  {:<8}  {:8}  {:bundles$}  {:20}  {}",
                         record.plan.id,
                         if record.status == Status::Stopped {
                             0
@@ -217,9 +218,9 @@ impl List {
                             record.pid
                         },
                         record.status.name(),
+                        record.plan.bundle.display().to_string(),
                         time::rfc3339(time::from_epoch(record.created_at)),
-                        record.owner,
-                        record.plan.bundle.display()
+                        record.owner
                     );
                 }
             }

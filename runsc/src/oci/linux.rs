@@ -7,11 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
-    Linux, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxPersonalityDomain, Process,
+    Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType,
+    LinuxPersonalityDomain, Process,
 };
 
 use super::path_string;
-use crate::plan::{DeviceKind, DevicePlan};
+use crate::plan::{DeviceKind, DevicePlan, IdRange};
 
 /// Permissions of devices that name none.
 const DEVICE_MODE: u32 = 0o666;
@@ -34,16 +35,30 @@ pub fn check(
             .get(*key)
             .is_some_and(|kind| kind == "container")
     });
+    let mut kinds = Vec::new();
     for namespace in linux.namespaces().iter().flatten() {
+        let kind = namespace.typ();
+        ensure!(
+            !kinds.contains(&kind),
+            "linux.namespaces names a {kind} namespace more than once"
+        );
+        kinds.push(kind);
         check_namespace(namespace, in_pod, warnings)?;
     }
-    let mappings = [linux.uid_mappings(), linux.gid_mappings()];
-    for mapping in mappings.into_iter().flatten().flatten() {
-        ensure!(
-            mapping.host_id() == mapping.container_id(),
-            "linux.uidMappings and gidMappings that change ids are not supported: files keep \
-             their host ids; turn user namespaces off for this container"
-        );
+    if !in_pod {
+        warn_of_shared(&kinds, warnings);
+    }
+    let lists = [
+        ("maskedPaths", linux.masked_paths()),
+        ("readonlyPaths", linux.readonly_paths()),
+    ];
+    for (name, paths) in lists {
+        for path in paths.iter().flatten() {
+            ensure!(
+                path.starts_with('/'),
+                "linux.{name}: {path:?} is not an absolute path"
+            );
+        }
     }
     ensure!(
         linux.intel_rdt().is_none(),
@@ -103,6 +118,24 @@ pub fn check(
     Ok(())
 }
 
+/// Names the namespaces of the host that a container would share under a
+/// runtime without a kernel of its own.
+fn warn_of_shared(kinds: &[LinuxNamespaceType], warnings: &mut Vec<String>) {
+    let own = [
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Mount,
+    ];
+    for kind in own {
+        if !kinds.contains(&kind) {
+            warnings.push(format!(
+                "linux.namespaces: the sandbox has a {kind} namespace of its own all the same"
+            ));
+        }
+    }
+}
+
 fn check_namespace(
     namespace: &LinuxNamespace,
     in_pod: bool,
@@ -111,6 +144,11 @@ fn check_namespace(
     let Some(path) = namespace.path() else {
         return Ok(());
     };
+    ensure!(
+        path.as_os_str().is_empty() || path.is_absolute(),
+        "namespace path {} is not absolute",
+        path.display()
+    );
     // Networks are entered; those of a pod are the sandbox's own.
     let name = match namespace.typ() {
         LinuxNamespaceType::Network => return Ok(()),
@@ -162,6 +200,40 @@ fn check_namespace(
 fn is_namespace_file(path: &Path) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type().0 == NSFS_MAGIC)
+}
+
+/// The ids of the container's user namespace; none where all are the host's.
+pub fn id_ranges(linux: &Linux) -> Result<(Vec<IdRange>, Vec<IdRange>)> {
+    let ranges = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<IdRange> {
+        let mappings = mappings.iter().flatten();
+        mappings
+            .map(|mapping| IdRange {
+                inner: mapping.container_id(),
+                outer: mapping.host_id(),
+                count: mapping.size(),
+            })
+            .collect()
+    };
+    let (users, groups) = (ranges(linux.uid_mappings()), ranges(linux.gid_mappings()));
+    // Rootless engines map what they have to itself.
+    if users
+        .iter()
+        .chain(&groups)
+        .all(|range| range.inner == range.outer)
+    {
+        return Ok(Default::default());
+    }
+    let mut namespaces = linux.namespaces().iter().flatten();
+    ensure!(
+        namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User),
+        "linux.uidMappings and gidMappings are for a user namespace, which linux.namespaces \
+         does not name"
+    );
+    ensure!(
+        !users.is_empty() && !groups.is_empty(),
+        "of linux.uidMappings and gidMappings only one is given"
+    );
+    Ok((users, groups))
 }
 
 /// Names what does not apply to a process.

@@ -8,19 +8,22 @@
 //! | `linux.rs` | namespaces, devices, what does not apply |
 //! | `mounts.rs` | mounts and their options |
 //! | `seccomp.rs` | filters of the guest |
+//! | `unknown.rs` | what a newer or another runtime would know |
 //!
 //! Source: OCI runtime specification 1.2, `config.md` and `config-linux.md`.
 
 mod linux;
 mod mounts;
 mod seccomp;
+mod unknown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
+use serde_json::Value;
 
 use crate::network::NetworkPlan;
 use crate::plan::{
@@ -37,18 +40,32 @@ pub fn load_bundle(id: &str, bundle: &Path, overlay: Overlay) -> Result<Containe
     let config_path = bundle.join("config.json");
     let text = fs::read(&config_path)
         .with_context(|| format!("{} can't be read", config_path.display()))?;
-    let spec: Spec = serde_json::from_slice(&text)
+    let mut warnings = Vec::new();
+    let spec = read(&text, &mut warnings)
         .with_context(|| format!("{} is not a valid OCI configuration", config_path.display()))?;
-    plan(id, &bundle, &spec, overlay)
+    plan(id, &bundle, &spec, overlay, warnings)
         .with_context(|| format!("{} can't be run", config_path.display()))
 }
 
-fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<ContainerPlan> {
-    let version = spec.version();
-    ensure!(
-        version.starts_with("1."),
-        "ociVersion {version:?} is not supported, it must be 1.x"
-    );
+/// Reads a configuration; what is not known in it is named in `warnings`.
+fn read(text: &[u8], warnings: &mut Vec<String>) -> Result<Spec> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    if let Some(process) = value.get_mut("process") {
+        unknown::drop_capabilities(process, warnings);
+    }
+    let spec: Spec = serde_json::from_value(value.clone())?;
+    unknown::name_properties(&value, &serde_json::to_value(&spec)?, warnings);
+    Ok(spec)
+}
+
+fn plan(
+    id: &str,
+    bundle: &Path,
+    spec: &Spec,
+    overlay: Overlay,
+    mut warnings: Vec<String>,
+) -> Result<ContainerPlan> {
+    check_version(spec.version())?;
     let process = spec.process().as_ref().context("process is missing")?;
     hooks::check(spec.hooks().as_ref())?;
     let root = spec.root().as_ref().context("root is missing")?;
@@ -77,7 +94,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         .collect();
     let masked = linux.and_then(|linux| linux.masked_paths().clone());
     let readonly = linux.and_then(|linux| linux.readonly_paths().clone());
-    let mut warnings = Vec::new();
+    ensure!(!annotations.contains_key(""), "annotations: a key is empty");
     linux::check_process(process, &mut warnings);
     let mut process = plan_process(process)?;
     if let Some(linux) = linux {
@@ -89,6 +106,7 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         spec.vm().is_none(),
         "vm is not supported: a sandbox is no virtual machine"
     );
+    let (users, groups) = linux.map_or(Ok(Default::default()), linux::id_ranges)?;
     Ok(ContainerPlan {
         id: id.to_owned(),
         bundle: bundle.to_owned(),
@@ -107,6 +125,8 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
         devices: linux.map_or(Ok(Vec::new()), linux::devices)?,
         sysctl: linux.map(linux::sysctl).unwrap_or_default(),
         network: NetworkPlan::of_spec(linux),
+        users,
+        groups,
         pod: pod::of_spec(spec)?,
         host: HostPlan {
             cgroups: CgroupUse::Files,
@@ -118,6 +138,23 @@ fn plan(id: &str, bundle: &Path, spec: &Spec, overlay: Overlay) -> Result<Contai
     })
 }
 
+/// Versions are `MAJOR.MINOR.PATCH`, with a pre-release or build behind
+/// (SemVer 2.0.0); those of one major version are compatible.
+fn check_version(version: &str) -> Result<()> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let parts: Vec<&str> = core.split('.').collect();
+    let number = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    ensure!(
+        parts.len() == 3 && parts.iter().all(number),
+        "ociVersion {version:?} is not a version, such as 1.2.0"
+    );
+    ensure!(
+        parts.first() == Some(&"1"),
+        "ociVersion {version:?} is not supported, it must be 1.x"
+    );
+    Ok(())
+}
+
 /// The domain name, by its own field or as the setting of the kernel.
 fn domainname(spec: &Spec) -> String {
     let linux = spec.linux().as_ref();
@@ -125,6 +162,31 @@ fn domainname(spec: &Spec) -> String {
     let set = sysctl.and_then(|sysctl| sysctl.get(linux::DOMAINNAME));
     let own = spec.domainname().as_ref().filter(|name| !name.is_empty());
     own.or(set).cloned().unwrap_or_default()
+}
+
+/// Reads the `process` object of `exec --process`. Capabilities and limits
+/// that it does not name are those of the container.
+pub fn read_process(
+    text: &[u8],
+    container: &ProcessPlan,
+    warnings: &mut Vec<String>,
+) -> Result<ProcessPlan> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    unknown::drop_capabilities(&mut value, warnings);
+    let process: Process = serde_json::from_value(value.clone())?;
+    unknown::name_properties(&value, &serde_json::to_value(&process)?, warnings);
+    linux::check_process(&process, warnings);
+    let mut plan = plan_process(&process)?;
+    if process.capabilities().is_none() {
+        plan.capabilities = container.capabilities;
+    }
+    if plan.rlimits.is_empty() {
+        plan.rlimits.clone_from(&container.rlimits);
+    }
+    plan.oom_score_adj = plan.oom_score_adj.or(container.oom_score_adj);
+    // The filter is the container's.
+    plan.seccomp.clone_from(&container.seccomp);
+    Ok(plan)
 }
 
 /// Checks the `process` object (of `config.json` or of `exec --process`).
@@ -145,8 +207,13 @@ pub fn plan_process(process: &Process) -> Result<ProcessPlan> {
         // -1 means "no change" to the calls that set ids.
         ensure!(id != u32::MAX, "process.user.{what} {id} is not a valid id");
     }
+    let mut limited = BTreeSet::new();
     let rlimits = process.rlimits().iter().flatten().map(|limit| {
         let name = limit.typ().to_string();
+        ensure!(
+            limited.insert(name.clone()),
+            "process.rlimits names {name} more than once"
+        );
         let resource = rlimit_number(&name).with_context(|| format!("unknown rlimit {name}"))?;
         ensure!(
             limit.soft() <= limit.hard(),

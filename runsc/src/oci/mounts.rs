@@ -99,12 +99,8 @@ pub fn known_mount_options() -> Vec<&'static str> {
 
 /// Checks one mount.
 pub fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
-    let destination = mount.destination();
-    ensure!(
-        destination.is_absolute(),
-        "destination {:?} is not an absolute path",
-        destination.display().to_string()
-    );
+    // Old tools give paths without the first slash.
+    let destination = &Path::new("/").join(mount.destination());
     let mut flags = 0;
     let mut data = Vec::new();
     let mut contents = Contents::Empty;

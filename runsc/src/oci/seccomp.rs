@@ -51,9 +51,8 @@ struct Call {
 /// Compiles a profile; `None` if it lets everything through.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Option<SeccompPlan>> {
     ensure!(
-        seccomp.listener_path().is_none(),
-        "linux.seccomp.listenerPath is not supported: a listener on the host can't serve calls \
-         that the sandbox has taken already"
+        seccomp.listener_metadata().is_none() || seccomp.listener_path().is_some(),
+        "linux.seccomp.listenerMetadata is set, but listenerPath is not"
     );
     let architectures = seccomp.architectures();
     let for_us = architectures
@@ -92,6 +91,14 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Option<SeccompPlan>> {
 
 /// `SECCOMP_RET_*` of an action.
 fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
+    ensure!(
+        errno.is_none()
+            || matches!(
+                action,
+                LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace
+            ),
+        "linux.seccomp: {action} takes no error number"
+    );
     let code = errno.unwrap_or(EPERM);
     ensure!(
         code <= MAX_ERRNO,
@@ -108,12 +115,19 @@ fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActLog => SECCOMP_RET_LOG,
         LinuxSeccompAction::ScmpActAllow => SECCOMP_RET_ALLOW,
         LinuxSeccompAction::ScmpActNotify => {
-            bail!("linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath, which is not supported")
+            bail!(
+                "linux.seccomp: SCMP_ACT_NOTIFY is not supported: a listener on the host can't \
+                 serve calls that the sandbox has taken already"
+            )
         }
     })
 }
 
 fn add(calls: &mut BTreeMap<u32, Call>, rule: &LinuxSyscall, default: u32) -> Result<()> {
+    ensure!(
+        !rule.names().is_empty(),
+        "linux.seccomp: a rule names no system call"
+    );
     let answer = answer(rule.action(), rule.errno_ret())?;
     // As everywhere: a rule for what happens anyway is none.
     if answer == default {

@@ -24,7 +24,7 @@ use crate::sync::Events;
 use crate::task::seccomp::Seccomp;
 use crate::task::{
     ControllingTerminal, Creds, ExitStatus, Namespaces, PidNamespace, Rlimits, Task, ThreadGroup,
-    exit, run,
+    UserNamespace, exit, run,
 };
 use crate::vfs::{Fd, File, MountNamespace};
 
@@ -39,6 +39,8 @@ pub struct ContainerConfig {
     /// Empty keeps the sandbox's own.
     pub hostname: Vec<u8>,
     pub domainname: Vec<u8>,
+    /// Settings of the IPC namespace, by their names below `/proc/sys/kernel`.
+    pub ipc: Vec<(String, Vec<u8>)>,
     /// The container's mount tree, complete.
     pub root: Arc<MountNamespace>,
     pub shares: Shares,
@@ -128,6 +130,7 @@ type ReadyTask = (Arc<Task>, Box<dyn GuestThread>);
 
 /// A container: its init process and what further processes start with.
 struct Container {
+    user_ns: Arc<UserNamespace>,
     pid_ns: Arc<PidNamespace>,
     namespaces: Arc<Namespaces>,
     root: Arc<MountNamespace>,
@@ -363,6 +366,11 @@ impl Sandbox {
     /// The mount tree of a container.
     pub fn root(&self, id: &str) -> Result<Arc<MountNamespace>, SandboxError> {
         Ok(self.container(id)?.root.clone())
+    }
+
+    /// The user namespace of a container.
+    pub fn user_ns(&self, id: &str) -> Result<Arc<UserNamespace>, SandboxError> {
+        Ok(self.container(id)?.user_ns.clone())
     }
 
     fn members(&self, id: &str) -> Vec<Arc<ThreadGroup>> {

@@ -111,6 +111,7 @@ impl World {
                 terminal: None,
             },
             hostname: Vec::new(),
+            ipc: Vec::new(),
             domainname: Vec::new(),
             root,
             shares: crate::sandbox::Shares::default(),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `namespace.rs` | [`IpcNamespace`] |
 //! | `registry.rs` | [`Registry`]: objects by id and key |
+//! | `settings.rs` | [`Settings`]: limits, `/proc/sys/kernel/shmmax` and others |
 //! | `perm.rs` | [`Perm`]: owner and mode of an object |
 //! | `shm.rs` | shared memory segments |
 //! | `sem.rs` | semaphore sets with undo |
@@ -20,13 +21,15 @@ mod namespace;
 mod perm;
 mod registry;
 pub mod sem;
+mod settings;
 pub mod shm;
 #[cfg(test)]
 mod tests;
 
 pub use namespace::IpcNamespace;
 pub use perm::{Perm, READ, WRITE};
-pub use registry::{Limits, Object, Registry};
+pub use registry::{Object, Registry};
+pub use settings::Settings;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use syscall_tables::Errno;
-use syscall_tables::abi::{MSGMNB, MsqidDs};
+use syscall_tables::abi::MsqidDs;
 
 use super::{IpcNamespace, Object, Perm, now};
 use crate::sync::{Events, WaitQueue};
@@ -77,7 +77,7 @@ impl IpcNamespace {
                     perm,
                     messages: VecDeque::new(),
                     bytes: 0,
-                    capacity: MSGMNB,
+                    capacity: self.settings.msgmnb.get(),
                     send_time: 0,
                     receive_time: 0,
                     change_time: now(),
@@ -88,8 +88,9 @@ impl IpcNamespace {
                 changed: WaitQueue::new(),
             }))
         };
+        let most = self.settings.msgmni.get();
         self.msg
-            .get_or_make(key, flags, creds, &self.user_ns, |_| Ok(()), make)
+            .get_or_make(key, flags, creds, &self.user_ns, most, |_| Ok(()), make)
     }
 }
 
@@ -172,9 +173,16 @@ impl MsgQueue {
         self.changed.notify(Events::IN | Events::OUT);
     }
 
-    /// `IPC_SET`: raising the capacity takes a privilege.
-    pub fn set(&self, new: &MsqidDs, creds: &Creds, ns: &Arc<UserNamespace>) -> Result<(), Errno> {
-        if new.msg_qbytes > MSGMNB && !creds.has_in(ns, CapSet::SYS_RESOURCE) {
+    /// `IPC_SET`: raising the capacity above `most`
+    /// takes a privilege.
+    pub fn set(
+        &self,
+        new: &MsqidDs,
+        creds: &Creds,
+        ns: &Arc<UserNamespace>,
+        most: u64,
+    ) -> Result<(), Errno> {
+        if new.msg_qbytes > most && !creds.has_in(ns, CapSet::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         let mut state = self.state.lock();

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use syscall_tables::abi::{MSGMNI, SEMMNI, SHMMNI};
-
 use super::mqueue::Queues;
 use super::msg::MsgQueue;
-use super::registry::{Limits, Registry};
+use super::registry::Registry;
 use super::sem::SemSet;
+use super::settings::Settings;
 use super::shm::Segment;
 use crate::kernel::Kernel;
 use crate::task::{ThreadGroup, UserNamespace};
@@ -20,13 +19,8 @@ pub struct IpcNamespace {
     pub sem: Registry<SemSet>,
     pub msg: Registry<MsgQueue>,
     pub queues: Queues,
+    pub settings: Settings,
     pub(super) this: Weak<Self>,
-}
-
-const fn limits(objects: u64) -> Limits {
-    Limits {
-        objects: objects as usize,
-    }
 }
 
 impl IpcNamespace {
@@ -34,10 +28,11 @@ impl IpcNamespace {
         Arc::new_cyclic(|this| Self {
             id: kernel.new_namespace_id(),
             user_ns,
-            shm: Registry::new(limits(SHMMNI)),
-            sem: Registry::new(limits(SEMMNI)),
-            msg: Registry::new(limits(MSGMNI)),
+            shm: Registry::default(),
+            sem: Registry::default(),
+            msg: Registry::default(),
             queues: Queues::new(kernel.vfs.next_dev()),
+            settings: Settings::default(),
             this: this.clone(),
         })
     }

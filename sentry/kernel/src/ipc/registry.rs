@@ -20,12 +20,6 @@ pub trait Object: Send + Sync {
     fn with_perm<T>(&self, look: impl FnOnce(&mut Perm) -> T) -> T;
 }
 
-/// How many objects there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub objects: usize,
-}
-
 struct Slots<T> {
     /// Objects by index.
     objects: Vec<Option<(i32, Arc<T>)>>,
@@ -37,11 +31,10 @@ struct Slots<T> {
 /// Objects of one kind in a namespace.
 pub struct Registry<T> {
     slots: Mutex<Slots<T>>,
-    limits: Limits,
 }
 
-impl<T: Object> Registry<T> {
-    pub fn new(limits: Limits) -> Self {
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
         Self {
             slots: Mutex::new(Slots {
                 objects: Vec::new(),
@@ -49,18 +42,21 @@ impl<T: Object> Registry<T> {
                 sequence: 0,
                 count: 0,
             }),
-            limits,
         }
     }
+}
 
+impl<T: Object> Registry<T> {
     /// The `get` calls: finds or makes the object of `key`. `fits` checks an
-    /// existing one against the request, `make` makes one.
+    /// existing one against the request, `make` makes one as long as there are
+    /// fewer than `most`.
     pub fn get_or_make(
         &self,
         key: i32,
         flags: u32,
         creds: &Creds,
         ns: &Arc<UserNamespace>,
+        most: u64,
         fits: impl FnOnce(&T) -> Result<(), Errno>,
         make: impl FnOnce(Perm) -> Result<Arc<T>, Errno>,
     ) -> Result<i32, Errno> {
@@ -81,7 +77,7 @@ impl<T: Object> Registry<T> {
                 None => {}
             }
         }
-        if slots.count >= self.limits.objects {
+        if slots.count as u64 >= most {
             return Err(Errno::ENOSPC);
         }
         let object = make(Perm::new(key, creds, flags))?;

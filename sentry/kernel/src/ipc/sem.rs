@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use syscall_tables::Errno;
-use syscall_tables::abi::{IPC_NOWAIT, SEM_UNDO, SEMMSL, SEMVMX, Sembuf, SemidDs};
+use syscall_tables::abi::{IPC_NOWAIT, SEM_UNDO, SEMVMX, Sembuf, SemidDs};
 
 use super::{IpcNamespace, Object, Perm, now};
 use crate::sync::{Events, WaitQueue};
@@ -51,7 +51,7 @@ impl IpcNamespace {
     /// `semget(2)`.
     pub fn semget(&self, key: i32, count: i32, flags: u32, creds: &Creds) -> Result<i32, Errno> {
         let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-        if count as u64 > SEMMSL {
+        if count as u64 > self.settings.semmsl.get() {
             return Err(Errno::EINVAL);
         }
         let fits = |set: &SemSet| {
@@ -76,8 +76,9 @@ impl IpcNamespace {
                 changed: WaitQueue::new(),
             }))
         };
+        let most = self.settings.semmni.get();
         self.sem
-            .get_or_make(key, flags, creds, &self.user_ns, fits, make)
+            .get_or_make(key, flags, creds, &self.user_ns, most, fits, make)
     }
 }
 

@@ -7,9 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use sentry_platform::host;
 use syscall_tables::Errno;
-use syscall_tables::abi::{
-    PAGE_SIZE, SHM_DEST, SHM_LOCKED, SHMALL, SHMMAX, SHMMIN, ShmFlags, ShmidDs,
-};
+use syscall_tables::abi::{PAGE_SIZE, SHM_DEST, SHM_LOCKED, SHMMIN, ShmFlags, ShmidDs};
 
 use super::{IpcNamespace, Object, Perm, now};
 use crate::mm::{Attachment, FutexObject, Holder, Mapped, page_ceil};
@@ -63,7 +61,7 @@ impl IpcNamespace {
         };
         let ns = self.this.clone();
         let make = |perm| {
-            if !(SHMMIN..=SHMMAX).contains(&size_bytes) {
+            if !(SHMMIN..=self.settings.shmmax.get()).contains(&size_bytes) {
                 return Err(Errno::EINVAL);
             }
             if flags & ShmFlags::SHM_HUGETLB.bits() != 0 {
@@ -71,7 +69,7 @@ impl IpcNamespace {
                 return Err(Errno::ENOMEM);
             }
             let len = page_ceil(size_bytes).ok_or(Errno::ENOSPC)?;
-            if len / PAGE_SIZE > SHMALL {
+            if len / PAGE_SIZE > self.settings.shmall.get() {
                 return Err(Errno::ENOSPC);
             }
             let fd = host::memfd::create("sysv", len).map_err(|error| match error {
@@ -96,8 +94,9 @@ impl IpcNamespace {
                 ns,
             }))
         };
+        let most = self.settings.shmmni.get();
         self.shm
-            .get_or_make(key, flags, creds, &self.user_ns, fits, make)
+            .get_or_make(key, flags, creds, &self.user_ns, most, fits, make)
     }
 }
 

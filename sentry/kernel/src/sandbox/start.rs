@@ -68,8 +68,16 @@ pub(super) async fn create(
     };
     let ipc = match shared.ipc {
         Some(ipc) => ipc,
-        None => IpcNamespace::new(kernel, user_ns),
+        None => IpcNamespace::new(kernel, user_ns.clone()),
     };
+    for (name, value) in &config.ipc {
+        ipc.settings
+            .set(name, value)
+            .map_err(|errno| SandboxError::Other {
+                what: "setting of the IPC namespace",
+                errno,
+            })?;
+    }
     let namespaces = Arc::new(Namespaces {
         uts,
         pid_for_children: pid_ns.clone(),
@@ -95,6 +103,7 @@ pub(super) async fn create(
             .store(true, std::sync::atomic::Ordering::Relaxed);
     }
     Ok(Container {
+        user_ns,
         pid_ns,
         namespaces,
         root: config.root,

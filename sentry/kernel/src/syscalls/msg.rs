@@ -3,7 +3,7 @@
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     IPC_INFO, IPC_NOWAIT, IPC_RMID, IPC_SET, IPC_STAT, MSG_COPY, MSG_EXCEPT, MSG_INFO, MSG_NOERROR,
-    MSG_STAT, MSG_STAT_ANY, MSGMAX, MSGMNB, MSGMNI, Msginfo, MsqidDs,
+    MSG_STAT, MSG_STAT_ANY, Msginfo, MsqidDs,
 };
 
 use super::shm::id_result;
@@ -26,14 +26,14 @@ pub async fn msgsnd(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let [_, addr, len, _, _, _] = args.0;
     let flags = args.u32(3);
     let kind = ctx.read(UserPtr::<i64>::new(addr)).await?;
-    if len > MSGMAX || args.i32(0) < 0 || kind < 1 {
+    let ns = ctx.task.namespaces().ipc.clone();
+    if len > ns.settings.msgmax.get() || args.i32(0) < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let text_addr = addr.checked_add(KIND_LEN).ok_or(Errno::EFAULT)?;
     let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
     let text = ctx.read_array(UserPtr::<u8>::new(text_addr), len).await?;
     let message = Message { kind, text };
-    let ns = ctx.task.namespaces().ipc.clone();
     let queue = ns.msg.get(args.i32(0))?;
     let creds = ctx.task.creds();
     queue.with_perm(|perm| perm.check(&creds, &ns.user_ns, WRITE))?;
@@ -121,14 +121,15 @@ pub async fn msgctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     match command {
         IPC_INFO | MSG_INFO => {
             let number = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
+            let settings = &ns.settings;
             let mut info = Msginfo {
-                msgmax: number(MSGMAX),
-                msgmnb: number(MSGMNB),
-                msgmni: number(MSGMNI),
+                msgmax: number(settings.msgmax.get()),
+                msgmnb: number(settings.msgmnb.get()),
+                msgmni: number(settings.msgmni.get()),
                 msgssz: 16,
-                msgpool: number(MSGMNI * MSGMNB / 1024),
-                msgmap: number(MSGMNB),
-                msgtql: number(MSGMNB),
+                msgpool: number(settings.msgmni.get().saturating_mul(settings.msgmnb.get()) / 1024),
+                msgmap: number(settings.msgmnb.get()),
+                msgtql: number(settings.msgmnb.get()),
                 msgseg: 0xffff,
                 ..Msginfo::default()
             };
@@ -163,7 +164,8 @@ pub async fn msgctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
             let new = ctx.read(args.ptr::<MsqidDs>(2)).await?;
             let queue = ns.msg.get(id)?;
             queue.with_perm(|perm| perm.check_owner(&creds, &ns.user_ns))?;
-            queue.set(&new, &creds, &ns.user_ns)?;
+            let most = ns.settings.msgmnb.get();
+            queue.set(&new, &creds, &ns.user_ns, most)?;
             Ok(0)
         }
         IPC_RMID => {

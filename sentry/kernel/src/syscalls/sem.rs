@@ -5,8 +5,7 @@ use std::time::Instant;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     GETALL, GETNCNT, GETPID, GETVAL, GETZCNT, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, SEM_INFO,
-    SEM_STAT, SEM_STAT_ANY, SEMAEM, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SEMVMX, SETALL, SETVAL, Sembuf,
-    SemidDs, Seminfo, Timespec,
+    SEM_STAT, SEM_STAT_ANY, SEMAEM, SEMVMX, SETALL, SETVAL, Sembuf, SemidDs, Seminfo, Timespec,
 };
 
 use super::shm::id_result;
@@ -42,7 +41,8 @@ async fn operate(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> Sy
     if count == 0 || args.i32(0) < 0 {
         return Err(Errno::EINVAL);
     }
-    if u64::from(count) > SEMOPM {
+    let ns = ctx.task.namespaces().ipc.clone();
+    if u64::from(count) > ns.settings.semopm.get() {
         return Err(Errno::E2BIG);
     }
     let operations = ctx
@@ -101,14 +101,15 @@ pub async fn semctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     match command {
         IPC_INFO | SEM_INFO => {
             let number = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
+            let settings = &ns.settings;
             let mut info = Seminfo {
-                semmap: number(SEMMNS),
-                semmni: number(SEMMNI),
-                semmns: number(SEMMNS),
-                semmnu: number(SEMMNS),
-                semmsl: number(SEMMSL),
-                semopm: number(SEMOPM),
-                semume: number(SEMOPM),
+                semmap: number(settings.semmns.get()),
+                semmni: number(settings.semmni.get()),
+                semmns: number(settings.semmns.get()),
+                semmnu: number(settings.semmns.get()),
+                semmsl: number(settings.semmsl.get()),
+                semopm: number(settings.semopm.get()),
+                semume: number(settings.semopm.get()),
                 semusz: 20,
                 semvmx: number(SEMVMX),
                 semaem: number(SEMAEM),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, PAGE_SIZE, SHM_INFO, SHM_LOCK, SHM_STAT, SHM_STAT_ANY,
-    SHM_UNLOCK, SHMALL, SHMMAX, SHMMIN, SHMMNI, ShmFlags, ShmInfo, ShmidDs, Shminfo,
+    SHM_UNLOCK, SHMMIN, ShmFlags, ShmInfo, ShmidDs, Shminfo,
 };
 
 use super::memory::{limits, without_write};
@@ -121,11 +121,11 @@ pub async fn shmctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     match command {
         IPC_INFO => {
             let info = Shminfo {
-                shmmax: SHMMAX,
+                shmmax: ns.settings.shmmax.get(),
                 shmmin: SHMMIN,
-                shmmni: SHMMNI,
-                shmseg: SHMMNI,
-                shmall: SHMALL,
+                shmmni: ns.settings.shmmni.get(),
+                shmseg: ns.settings.shmmni.get(),
+                shmall: ns.settings.shmall.get(),
                 ..Shminfo::default()
             };
             ctx.write(args.ptr(2), &info).await?;

@@ -111,7 +111,17 @@ pub enum UmountMode {
 impl Vfs {
     /// A namespace with `sb` as its root.
     pub fn new_namespace(&self, sb: &Arc<Superblock>, flags: MountFlags) -> Arc<MountNamespace> {
-        let namespace = MountNamespace::new(self.next_id(), UserNamespace::initial());
+        self.new_namespace_of(UserNamespace::initial(), sb, flags)
+    }
+
+    /// As [`Self::new_namespace`]; capabilities in `user_ns` count there.
+    pub fn new_namespace_of(
+        &self,
+        user_ns: Arc<UserNamespace>,
+        sb: &Arc<Superblock>,
+        flags: MountFlags,
+    ) -> Arc<MountNamespace> {
+        let namespace = MountNamespace::new(self.next_id(), user_ns);
         let mount = Mount::new(self.next_mount_id(), sb, &sb.root, flags);
         mount.links.write().namespace = Arc::downgrade(&namespace);
         *namespace.root.write() = Some(mount);
