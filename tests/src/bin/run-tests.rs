@@ -12,7 +12,8 @@ use tests::runner::pool::{self, Job};
 use tests::runner::tally::Tally;
 use tests::runner::tally::{Outcome, Verdict};
 use tests::runner::{
-    cgroups, cli, cri, engines, guest, long, network, pods, programs, robust, security, unit, vm,
+    cgroups, cli, cri, engines, guest, long, network, oci, pods, programs, robust, security, unit,
+    vm,
 };
 
 /// Families of cases that are about files.
@@ -146,6 +147,10 @@ fn run() -> Result<bool, String> {
                 pool::run_all(engines::jobs(&options, &tally, platform), 2);
             }
         }
+    }
+    if options.group("oci") && !options.native_only {
+        section("OCI conformance");
+        oci::run(&options, &tally);
     }
     if options.group("cri") && !options.native_only {
         section("CRI server");

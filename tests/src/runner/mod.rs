@@ -10,6 +10,7 @@ pub mod guest;
 pub mod known;
 pub mod long;
 pub mod network;
+pub mod oci;
 pub mod options;
 pub mod pod;
 pub mod pods;

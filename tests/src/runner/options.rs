@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 pub const USAGE: &str = "usage: run-tests [--long] [--filter TEXT]… [--platform systrap|ptrace]… \
-[--native-only] [--group unit|native|guest|programs|cli|robust|pods|security|cgroups|engines|cri|long]… [--jobs N] [--runsc FILE] \
+[--native-only] [--group unit|native|guest|programs|cli|robust|pods|security|cgroups|engines|oci|cri|long]… [--jobs N] [--runsc FILE] \
 [--static-dir DIR] [--report FILE] [--logs DIR] \
 [--results FILE] [--source DIR] [--vm] [--verbose]";
 

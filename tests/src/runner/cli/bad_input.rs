@@ -177,11 +177,6 @@ pub(super) fn bad_config(ctx: &Ctx<'_>) -> Result<(), String> {
             &[],
         ),
         (
-            "unknown-capability",
-            |c| c["process"]["capabilities"]["effective"] = json!(["CAP_NO_SUCH"]),
-            &["CAP_NO_SUCH"],
-        ),
-        (
             "unknown-rlimit",
             |c| c["process"]["rlimits"] = json!([{"type": "RLIMIT_NO_SUCH", "hard": 1, "soft": 1}]),
             &["RLIMIT_NO_SUCH"],
