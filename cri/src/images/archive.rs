@@ -63,7 +63,10 @@ impl Images {
         let mut found = Vec::new();
         for (own, digest) in tokio::task::spawn_blocking(work).await?? {
             let name = whole_name(own.as_deref(), name)?;
-            found.push(self.adopt(&super::parse_reference(&name)?, &digest).await?);
+            found.push(
+                self.adopt(&super::reference::parse(&name)?, &digest)
+                    .await?,
+            );
         }
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)

@@ -13,6 +13,7 @@ mod docker_archive;
 pub mod idmap;
 pub mod layers;
 pub mod pull;
+pub mod reference;
 mod registry;
 pub mod unpack;
 
@@ -94,12 +95,6 @@ pub struct Images {
     /// Held for reading by pulls, for writing by the collection.
     collecting: tokio::sync::RwLock<()>,
     busy: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-/// Docker's short names are of docker.io; no tag means `latest`.
-pub fn parse_reference(name: &str) -> Result<Reference> {
-    name.parse::<Reference>()
-        .with_context(|| format!("{name:?} is not an image name"))
 }
 
 fn read_config(blobs: &Blobs, id: &str) -> Result<ConfigFile> {
@@ -223,7 +218,7 @@ impl Images {
                 return Some(found.clone());
             }
         }
-        let reference = parse_reference(name).ok()?;
+        let reference = reference::parse(name).ok()?;
         let repository = format!("{}/{}", reference.registry(), reference.repository());
         if let Some(digest) = reference.digest() {
             let whole = format!("{repository}@{digest}");
@@ -242,7 +237,7 @@ impl Images {
 
     pub fn is_pinned(&self, image: &ImageRecord) -> bool {
         self.config.pinned.iter().any(|name| {
-            parse_reference(name).is_ok_and(|r| {
+            reference::parse(name).is_ok_and(|r| {
                 let whole = r.whole();
                 image.tags.contains(&whole) || image.digests.contains(&whole)
             })

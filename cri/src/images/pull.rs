@@ -150,7 +150,7 @@ impl Images {
         auth: Option<&AuthConfig>,
         progress: Arc<Progress>,
     ) -> Result<ImageRecord> {
-        let image = super::parse_reference(name)?;
+        let image = super::reference::parse(name)?;
         let _running = self.collecting.read().await;
         let mut first = None;
         for endpoint in registry::endpoints(&self.config, image.registry())? {
