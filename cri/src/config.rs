@@ -257,8 +257,8 @@ const CALL_TIMEOUTS_S: &[(&str, u64)] = &[
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
-            connections_per_process: 64,
-            connections: 1024,
+            connections_per_process: 512,
+            connections: 4096,
             calls_per_connection: 1024,
             calls_per_process: 4096,
             request_bytes: 16 << 20,

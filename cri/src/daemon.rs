@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::node::Node;
@@ -22,6 +22,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub async fn run(config: Config) -> Result<()> {
     config.check()?;
+    // From here on a request to end is heard, also one that comes too early.
+    let term = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
     // One provider of cryptography for all TLS; a second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Node::open(config)?;
@@ -67,7 +70,7 @@ pub async fn run(config: Config) -> Result<()> {
         .add_service(ImagesServer::new(archive::Service {
             node: Arc::clone(&node),
         }))
-        .serve_with_incoming_shutdown(incoming, ended())
+        .serve_with_incoming_shutdown(incoming, ended(term, interrupt))
         .await
         .context("the server failed")?;
     if own_socket {
@@ -99,13 +102,7 @@ fn listen(node: &Node) -> Result<UnixListener> {
     Ok(listener)
 }
 
-async fn ended() {
-    let (Ok(mut term), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
+async fn ended(mut term: Signal, mut interrupt: Signal) {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}

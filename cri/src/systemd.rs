@@ -42,7 +42,10 @@ fn send(state: &str) -> std::io::Result<()> {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
         _ => SocketAddr::from_pathname(&name)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
+    let socket = UnixDatagram::unbound()?;
+    // A manager that does not read holds nobody up.
+    socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+    socket.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
 

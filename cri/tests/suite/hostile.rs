@@ -63,7 +63,7 @@ pub fn run(mut args: impl Iterator<Item = String>) -> Result<()> {
 /// Hundreds of connections that say this and no more; closed ones come again.
 async fn many(socket: &Path, first: &'static [u8]) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let socket = socket.to_owned();
         tasks.spawn(async move {
             loop {
