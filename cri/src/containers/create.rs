@@ -9,6 +9,7 @@ use tonic::Status;
 use super::{lifecycle, mounts, spec};
 use crate::node::Node;
 use crate::proto::{ContainerConfig, ContainerEventType};
+use crate::service::convert;
 use crate::store::{Container, ContainerRecord, ContainerStage, Pod, PodStage};
 use crate::supervisor::protocol::{Create, Event, Request};
 use crate::{ids, time};
@@ -42,11 +43,7 @@ pub async fn create(node: &Arc<Node>, pod: &Arc<Pod>, config: ContainerConfig) -
         pod: pod.id.clone(),
         handler: pod_record.handler.clone(),
         image_id: image.id.clone(),
-        image_ref: image
-            .digests
-            .first()
-            .cloned()
-            .unwrap_or_else(|| image.id.clone()),
+        image_ref: convert::image_ref(&image),
         layers: image.layers.clone(),
         created_at: time::now_ns(),
         stage: ContainerStage::Creating,

@@ -14,6 +14,7 @@ use crate::images::idmap::{Depth, IdMap};
 use crate::images::layers::unmount;
 use crate::node::Node;
 use crate::proto::{LinuxContainerSecurityContext, Mount, MountPropagation, NamespaceMode};
+use crate::service::convert;
 use crate::store::Container;
 
 /// An image mounted as a volume: where it is, and where it goes.
@@ -314,6 +315,11 @@ pub async fn image_volumes(
             .ok_or_else(|| Status::not_found(format!("image {name:?} of a volume is not here")))?;
         container.update(|record| {
             record.layers.extend(image.layers.iter().cloned());
+            // What a tag was resolved to, for the status.
+            let spec = record.config.mounts.iter_mut().filter(|m| is_image(m));
+            if let Some(spec) = spec.skip(number).find_map(|m| m.image.as_mut()) {
+                spec.image_ref = convert::image_ref(&image);
+            }
         })?;
         let target = bundle.join(format!("{IMAGE}{number}"));
         std::fs::create_dir_all(&target)?;

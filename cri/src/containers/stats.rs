@@ -110,15 +110,27 @@ impl Cgroup {
 
     pub fn swap(&self, now: i64) -> Option<proto::SwapUsage> {
         let dir = self.memory.as_ref()?;
-        let used = if self.unified {
-            number(&dir.join("memory.swap.current"))?
+        let limited = |limit: &u64| *limit < 1 << 60;
+        let (used, limit) = if self.unified {
+            let limit = number(&dir.join("memory.swap.max"));
+            (number(&dir.join("memory.swap.current"))?, limit)
         } else {
-            let both = number(&dir.join("memory.memsw.usage_in_bytes"))?;
-            both.saturating_sub(number(&dir.join("memory.usage_in_bytes"))?)
+            let of_both = |both: &str, memory: &str| {
+                let both = number(&dir.join(both))?;
+                Some(both.saturating_sub(number(&dir.join(memory))?))
+            };
+            let limit = number(&dir.join("memory.memsw.limit_in_bytes"))
+                .filter(limited)
+                .and_then(|_| of_both("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"));
+            let used = of_both("memory.memsw.usage_in_bytes", "memory.usage_in_bytes")?;
+            (used, limit)
         };
+        // What the host has left bounds it too.
+        let free = host_swap_free();
+        let available = limit.map_or(free, |limit| limit.saturating_sub(used).min(free));
         Some(proto::SwapUsage {
             timestamp: now,
-            swap_available_bytes: None,
+            swap_available_bytes: value(available),
             swap_usage_bytes: value(used),
         })
     }
@@ -173,6 +185,13 @@ impl Cgroup {
             psi: Some(psi),
         })
     }
+}
+
+fn host_swap_free() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("SwapFree:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 fn number(path: &Path) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use oci_client::Reference;
 use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
@@ -200,6 +200,7 @@ pub fn credentials(
     given: Option<&AuthConfig>,
 ) -> Result<RegistryAuth> {
     if let Some(auth) = given
+        && (auth.server_address.is_empty() || is_host(&auth.server_address, registry))
         && let Some(found) = from_request(auth)?
     {
         return Ok(found);
@@ -221,18 +222,21 @@ pub fn credentials(
     let file: DockerConfig = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not valid", path.display()))?;
     for (name, auth) in file.auths {
-        let host = name
-            .trim_start_matches("https://")
-            .trim_start_matches("http://")
-            .split('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        if host == registry || (registry == "docker.io" && host == "index.docker.io") {
+        if is_host(&name, registry) {
             return decode_basic(&auth.auth);
         }
     }
     Ok(RegistryAuth::Anonymous)
+}
+
+/// An address of credentials, with or without scheme and path, is of this
+/// registry.
+fn is_host(address: &str, registry: &str) -> bool {
+    let host = address
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
+    let host = host.split('/').next().unwrap_or_default();
+    host == registry || (registry == "docker.io" && host == "index.docker.io")
 }
 
 fn from_request(auth: &AuthConfig) -> Result<Option<RegistryAuth>> {
@@ -245,6 +249,10 @@ fn from_request(auth: &AuthConfig) -> Result<Option<RegistryAuth>> {
         ))
     } else if !auth.auth.is_empty() {
         Some(decode_basic(&auth.auth)?)
+    } else if !auth.identity_token.is_empty() {
+        bail!(
+            "identity tokens are not supported; give a user name and password, or a registry token"
+        );
     } else {
         None
     })
@@ -267,6 +275,20 @@ fn decode_basic(text: &str) -> Result<RegistryAuth> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_of_another_registry() {
+        let given = AuthConfig {
+            username: "u".into(),
+            password: "p".into(),
+            server_address: "https://registry.example/v2/".into(),
+            ..AuthConfig::default()
+        };
+        let config = ImageConfig::default();
+        let of = |registry: &str| credentials(&config, registry, Some(&given)).unwrap();
+        assert!(matches!(of("registry.example"), RegistryAuth::Basic(..)));
+        assert!(matches!(of("other.example"), RegistryAuth::Anonymous));
+    }
 
     #[test]
     fn mirrors_come_first() {

@@ -135,6 +135,11 @@ pub fn id_matches(filter: &str, id: &str) -> bool {
     filter.is_empty() || id.starts_with(filter)
 }
 
+/// The digest it was pulled by, else the id.
+pub fn image_ref(record: &crate::images::ImageRecord) -> String {
+    record.digests.first().unwrap_or(&record.id).clone()
+}
+
 pub fn image(node: &Node, record: &crate::images::ImageRecord) -> proto::Image {
     let user = node
         .images
@@ -156,7 +161,12 @@ pub fn image(node: &Node, record: &crate::images::ImageRecord) -> proto::Image {
         size: record.size,
         uid,
         username,
-        spec: None,
+        // Images are the same for all handlers.
+        spec: Some(proto::ImageSpec {
+            image: record.id.clone(),
+            image_ref: image_ref(record),
+            ..proto::ImageSpec::default()
+        }),
         pinned: node.images.is_pinned(record),
     }
 }

@@ -92,6 +92,14 @@ impl ImageService for Service {
         request: Request<PullImageRequest>,
     ) -> Result<Response<PullImageResponse>, Status> {
         let request = request.into_inner();
+        let handler = request.image.as_ref().map(|i| i.runtime_handler.clone());
+        if let Some(handler) = handler.filter(|handler| !handler.is_empty()) {
+            // The same image for all of them, but one that is not there would
+            // only be noticed by the pod.
+            self.node
+                .runtime(&handler)
+                .map_err(|err| Status::invalid_argument(format!("{err:#}")))?;
+        }
         let name = name(request.image)?;
         let node = Arc::clone(&self.node);
         // A caller that goes away does not lose what is fetched already: the

@@ -219,6 +219,12 @@ async fn image_as_volume(env: Shared) -> Result<()> {
     let id = with(&env, vec![volume("/whole", ""), volume("/part", "etc/sub")]).await?;
     ensure!(env.sh(&id, "cat /whole/etc/sub/f /part/f").await? == "deepdeep");
     ensure!(env.sh(&id, "touch /whole/x").await.is_err());
+    for mount in env.status(&id).await?.mounts {
+        let image = mount.image.unwrap_or_default();
+        let digest = format!("{}@sha256:", env.image("test/files"));
+        ensure!(image.image_ref.starts_with(&digest), "{image:?}");
+        ensure!(image.image == env.image("test/files:1"), "{image:?}");
+    }
     ensure!(
         with(&env, vec![volume("/out", "../..")]).await.is_err(),
         "out of the image"
