@@ -11,6 +11,7 @@ cases![
     readv_writev,
     iov_errors,
     preadv2_flags,
+    nowait_flag,
     write_big_buffers,
     big_buffers_that_end_early,
     fsync_family,
@@ -144,6 +145,42 @@ unsafe fn preadv2_flags() {
     let r = libc::preadv2(fd, &v, 1, 0, libc::RWF_NOWAIT);
     check!(r == 4 || (r == -1 && [libc::EAGAIN, libc::EOPNOTSUPP].contains(&errno())));
     err!(libc::EOPNOTSUPP, libc::preadv2(fd, &v, 1, 0, 0x4000_0000));
+}
+
+unsafe fn nowait_flag() {
+    let nowait = libc::RWF_NOWAIT;
+    let mut b = *b"12345678";
+    let v = iov(&mut b);
+    // Streams of the kernel take it.
+    let (r, w) = pipe();
+    err!(libc::EAGAIN, libc::preadv2(r, &v, 1, -1, nowait));
+    eq!(ok!(libc::pwritev2(w, &v, 1, -1, nowait)), 8);
+    eq!(ok!(libc::preadv2(r, &v, 1, -1, nowait)), 8);
+    let mut s = [0; 2];
+    ok!(libc::socketpair(
+        libc::AF_UNIX,
+        libc::SOCK_STREAM,
+        0,
+        s.as_mut_ptr()
+    ));
+    err!(libc::EAGAIN, libc::preadv2(s[0], &v, 1, -1, nowait));
+    eq!(ok!(libc::pwritev2(s[0], &v, 1, -1, nowait)), 8);
+    let event = ok!(libc::eventfd(0, 0));
+    err!(libc::EAGAIN, libc::preadv2(event, &v, 1, -1, nowait));
+    err!(libc::EOPNOTSUPP, libc::pwritev2(event, &v, 1, -1, nowait));
+    let zero = open("/dev/zero", libc::O_RDWR);
+    eq!(ok!(libc::preadv2(zero, &v, 1, -1, nowait)), 8);
+    // Files in memory and of proc and directories do not.
+    let memory = ok!(libc::memfd_create(c"m".as_ptr(), 0));
+    write_all(memory, b"bytes");
+    err!(libc::EOPNOTSUPP, libc::preadv2(memory, &v, 1, 0, nowait));
+    err!(libc::EOPNOTSUPP, libc::pwritev2(memory, &v, 1, 0, nowait));
+    let status = open("/proc/self/status", libc::O_RDONLY);
+    err!(libc::EOPNOTSUPP, libc::preadv2(status, &v, 1, 0, nowait));
+    let top = open("/", libc::O_RDONLY);
+    err!(libc::EOPNOTSUPP, libc::preadv2(top, &v, 1, 0, nowait));
+    let inotify = ok!(libc::inotify_init());
+    err!(libc::EOPNOTSUPP, libc::preadv2(inotify, &v, 1, -1, nowait));
 }
 
 unsafe fn write_big_buffers() {

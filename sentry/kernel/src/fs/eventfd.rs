@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use syscall_tables::Errno;
 
 use crate::sync::{Events, WaitQueue};
-use crate::vfs::{File, FileOps};
+use crate::vfs::{File, FileOps, OpenMode};
 
 /// Largest counter value.
 const MAX: u64 = u64::MAX - 1;
@@ -44,6 +44,10 @@ impl EventFile {
 }
 
 impl FileOps for EventFile {
+    fn takes_nowait(&self, mode: OpenMode) -> bool {
+        mode == OpenMode::READ
+    }
+
     fn stays_at_start(&self) -> bool {
         true
     }

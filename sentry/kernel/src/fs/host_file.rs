@@ -106,6 +106,10 @@ fn events(ready: host_poll::Readiness) -> Events {
 const ATOMIC_WRITE: usize = 4096;
 
 impl FileOps for HostFile {
+    fn takes_nowait(&self, _mode: OpenMode) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         self.wait_for(host_poll::Readiness::READ)?;
         Ok(blocking(|| (&self.handle).read(buf))?)

@@ -300,6 +300,10 @@ pub struct PipeEnd {
 }
 
 impl FileOps for PipeEnd {
+    fn takes_nowait(&self, _mode: OpenMode) -> bool {
+        true
+    }
+
     fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         self.pipe.read(buf)
     }

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use super::anon_inode;
 use crate::sync::{Events, WaitQueue};
 use crate::task::{Task, ThreadGroup};
-use crate::vfs::{File, FileOps, StatusFlags};
+use crate::vfs::{File, FileOps, OpenMode, StatusFlags};
 
 /// Takes pending signals of whoever reads.
 pub struct SignalFile {
@@ -40,6 +40,10 @@ impl SignalFile {
 }
 
 impl FileOps for SignalFile {
+    fn takes_nowait(&self, mode: OpenMode) -> bool {
+        mode == OpenMode::READ
+    }
+
     fn stays_at_start(&self) -> bool {
         true
     }

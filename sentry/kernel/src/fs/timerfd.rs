@@ -10,7 +10,7 @@ use super::anon_inode;
 use crate::kernel::Kernel;
 use crate::sync::{Events, WaitQueue};
 use crate::time::{AnyClock, Expire, Setting, Timer};
-use crate::vfs::{File, FileOps, StatusFlags};
+use crate::vfs::{File, FileOps, OpenMode, StatusFlags};
 
 #[derive(Default)]
 struct Count {
@@ -67,6 +67,10 @@ impl TimerFile {
 }
 
 impl FileOps for TimerFile {
+    fn takes_nowait(&self, mode: OpenMode) -> bool {
+        mode == OpenMode::READ
+    }
+
     fn stays_at_start(&self) -> bool {
         true
     }

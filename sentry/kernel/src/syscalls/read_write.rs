@@ -324,6 +324,9 @@ pub(super) async fn read_file(
         }
     }
     check_end(file, at, memory.left())?;
+    if flags.contains(RwfFlags::RWF_NOWAIT) && !file.ops.takes_nowait(OpenMode::READ) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let all = memory.left();
     if flags.is_empty()
         && let Some(done) = transfer::read(ctx, file, memory, at).await?
@@ -412,6 +415,9 @@ pub(super) async fn write_file(
     check_end(file, at, total)?;
     if total == 0 && regular {
         return Ok(0);
+    }
+    if flags.contains(RwfFlags::RWF_NOWAIT) && !file.ops.takes_nowait(OpenMode::WRITE) {
+        return Err(Errno::EOPNOTSUPP);
     }
     if regular {
         drop_privileges(&ctx.task.creds(), file)?;

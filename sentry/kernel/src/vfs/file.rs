@@ -206,6 +206,12 @@ pub trait FileOps: Any + Send + Sync {
         None
     }
 
+    /// Whether a read (or write) may be told not to wait by `RWF_NOWAIT`,
+    /// which Linux refuses for most kinds of files.
+    fn takes_nowait(&self, _mode: OpenMode) -> bool {
+        false
+    }
+
     /// Whether the file has a position (`lseek`, `pread`).
     fn is_seekable(&self) -> bool {
         false

@@ -9,7 +9,7 @@ use syscall_tables::Errno;
 use crate::ctx::{Ctx, SysResult};
 use crate::user::UserPtr;
 use crate::vfs::device::{DeviceOpen, DeviceRegistry};
-use crate::vfs::{File, FileKind, FileOps, MapSource};
+use crate::vfs::{File, FileKind, FileOps, MapSource, OpenMode};
 
 /// Major number of memory devices.
 const MAJOR: u32 = 1;
@@ -66,6 +66,10 @@ impl FileOps for Device {
 
     fn write(&self, _file: &File, buf: &[u8]) -> Result<usize, Errno> {
         self.take(buf)
+    }
+
+    fn takes_nowait(&self, _mode: OpenMode) -> bool {
+        *self != Self::Full
     }
 
     fn is_seekable(&self) -> bool {

@@ -85,6 +85,11 @@ impl Drop for GoferFile {
 }
 
 impl FileOps for GoferFile {
+    // Writes are refused as ext4 does.
+    fn takes_nowait(&self, mode: OpenMode) -> bool {
+        mode == OpenMode::READ
+    }
+
     fn read_at(&self, _file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.inode.note_read();
         let done = self.read_cached(buf, offset)?.unwrap_or(0);
