@@ -3,7 +3,13 @@
 use super::*;
 use crate::util::*;
 
-cases![tcp_v6, tcp_v6_dual_stack, tcp_v6only, udp_v6,];
+cases![
+    tcp_v6,
+    tcp_v6_dual_stack,
+    tcp_v6only,
+    udp_v6,
+    udp_v6_too_long
+];
 
 unsafe fn tcp_v6() {
     need_v6();
@@ -109,4 +115,29 @@ unsafe fn udp_v6() {
         3
     );
     eq!(recv(b, 9, 0), b"six");
+}
+
+unsafe fn udp_v6_too_long() {
+    need_v6();
+    let long = vec![0u8; 70_000];
+    // IPv4 looks at the length first, IPv6 at the destination.
+    err!(
+        libc::EMSGSIZE,
+        send(socket(libc::AF_INET, libc::SOCK_DGRAM), &long, 0)
+    );
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    err!(libc::EDESTADDRREQ, send(a, &long, 0));
+    let b = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    ok!(libc::bind(
+        b,
+        (&v6(0) as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    let to = v6(port_of(b));
+    ok!(libc::connect(
+        a,
+        (&to as *const libc::sockaddr_in6).cast(),
+        28
+    ));
+    err!(libc::EMSGSIZE, send(a, &long, 0));
 }

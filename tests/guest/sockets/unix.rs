@@ -19,6 +19,7 @@ cases![
     unix_path_permissions,
     unix_unlinked_path,
     unix_shutdown,
+    unix_messages_after_shutdown,
     unix_peer_close,
     unix_backlog,
     unix_nonblocking,
@@ -340,6 +341,26 @@ unsafe fn unix_shutdown() {
     err!(libc::EPIPE, send(b, b"x", 0));
     err!(libc::EINVAL, libc::shutdown(a, 9));
     err!(libc::ENOTSOCK, libc::shutdown(0, libc::SHUT_RD));
+}
+
+unsafe fn unix_messages_after_shutdown() {
+    for kind in [libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
+        let (a, b) = pair(kind);
+        ok!(send(b, b"before", 0));
+        ok!(libc::shutdown(a, libc::SHUT_RD));
+        err!(libc::EPIPE, send(b, b"after", libc::MSG_NOSIGNAL));
+        eq!(recv(a, 9, libc::MSG_DONTWAIT), b"before");
+        // Who does not wait is told of the end of a connection only.
+        if kind == libc::SOCK_DGRAM {
+            err!(libc::EAGAIN, try_recv(a, libc::MSG_DONTWAIT));
+        } else {
+            eq!(try_recv(a, libc::MSG_DONTWAIT), 0);
+        }
+        eq!(try_recv(a, 0), 0);
+        // The other way is open.
+        ok!(send(a, b"back", 0));
+        eq!(recv(b, 9, 0), b"back");
+    }
 }
 
 unsafe fn unix_peer_close() {

@@ -59,8 +59,14 @@ impl SocketFile {
 }
 
 impl FileOps for SocketFile {
-    fn read(&self, _file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
-        let received = self.socket.recv(buf, MsgFlags::empty())?;
+    fn takes_nowait(&self, _mode: OpenMode) -> bool {
+        true
+    }
+
+    fn read(&self, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
+        let mut flags = MsgFlags::empty();
+        flags.set(MsgFlags::MSG_DONTWAIT, file.is_nonblocking());
+        let received = self.socket.recv(buf, flags)?;
         Ok(received.len)
     }
 

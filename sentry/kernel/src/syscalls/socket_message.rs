@@ -251,6 +251,8 @@ async fn receive(
         Some(buffer) => buffer,
         None => &mut record,
     };
+    let mut asked = flags;
+    asked.set(MsgFlags::MSG_DONTWAIT, nonblocking);
     let discard = stream && flags.contains(MsgFlags::MSG_TRUNC);
     let patient =
         stream && flags.contains(MsgFlags::MSG_WAITALL) && !flags.contains(MsgFlags::MSG_PEEK);
@@ -259,7 +261,7 @@ async fn receive(
     loop {
         let wanted = buffer.len().min(total - done);
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-        let attempt = || socket.recv(chunk, flags);
+        let attempt = || socket.recv(chunk, asked);
         let late = nonblocking || (done != 0 && !patient);
         let part = match wait_io(ctx, file, OpenMode::READ, late, attempt).await {
             Ok(part) => part,

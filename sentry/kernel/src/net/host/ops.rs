@@ -7,7 +7,7 @@ use sentry_platform::host::{inet, io};
 use syscall_tables::Errno;
 use syscall_tables::abi::{FIONREAD, MsgFlags, SIOCATMARK, SIOCOUTQ};
 
-use super::{HostSocket, options};
+use super::{Family, HostSocket, options};
 use crate::ctx::Ctx;
 use crate::net::namespace::check_port;
 use crate::net::{Received, SendRequest, Shutdown, Socket, SocketAddr, SocketBase};
@@ -226,10 +226,10 @@ impl Socket for HostSocket {
     }
 
     fn max_message(&self) -> usize {
-        if self.is_stream_kind() {
-            usize::MAX
-        } else {
-            MAX_DATAGRAM
+        match self.family {
+            Family::V4 if !self.is_stream_kind() => MAX_DATAGRAM,
+            // IPv6 looks at the destination first.
+            _ => usize::MAX,
         }
     }
 

@@ -212,7 +212,9 @@ impl UnixSocket {
         if rx.is_empty() {
             drop(rx);
             self.base.take_error()?;
-            if self.has_ended(RECV) {
+            // Messages without a connection have no end for who doesn't wait.
+            let endless = self.kind == UnixKind::Datagram && flags.contains(MsgFlags::MSG_DONTWAIT);
+            if self.has_ended(RECV) && !endless {
                 return Ok(Received::default());
             }
             return Err(Errno::EAGAIN);

@@ -13,7 +13,7 @@ use syscall_tables::abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::UdpSocket;
-use super::transfer::{MAX_V4, MAX_V6};
+use super::transfer::MAX_V4;
 use crate::ctx::Ctx;
 use crate::net::inet::Family;
 use crate::net::interface::{LOOPBACK_INDEX, LOOPBACK_MTU};
@@ -229,7 +229,8 @@ impl Socket for UdpSocket {
     fn max_message(&self) -> usize {
         match self.family {
             Family::V4 => MAX_V4,
-            Family::V6 => MAX_V6,
+            // It looks at the destination first.
+            Family::V6 => usize::MAX,
         }
     }
 
