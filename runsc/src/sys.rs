@@ -96,9 +96,9 @@ fn fork_with(pid_namespace: PidNamespace) -> Result<ForkResult> {
     forked
 }
 
-/// As [`fork_with`], into a fresh pid namespace, for those who may not enter the namespace of their
-/// own that belongs to the host: a helper makes the process and leaves it to
-/// this one.
+/// As [`fork_with`], into a fresh pid namespace, for those who may not enter
+/// their own again as it is the host's: a helper makes the process and leaves
+/// it to this one.
 fn fork_by_helper() -> Result<ForkResult> {
     nix::sys::prctl::set_child_subreaper(true)
         .context("this process can't take over others' children")?;

@@ -13,7 +13,7 @@ use sentry_kernel::vfs::open::{OpenArgs, Opener};
 use sentry_kernel::vfs::path::Walk;
 use sentry_kernel::vfs::{
     FileKind, FileSystem, FsState, MountFlags, MountNamespace, MountRequest, SetAttr, Superblock,
-    VfsPath, WalkFlags, make_dev,
+    VfsPath, WalkFlags, makedev,
 };
 use syscall_tables::Errno;
 use syscall_tables::abi::OpenFlags;
@@ -191,7 +191,7 @@ impl Builder<'_> {
             DeviceKind::Block => FileKind::BlockDevice,
             DeviceKind::Fifo => FileKind::Fifo,
         };
-        let rdev = make_dev(plan.major, plan.minor);
+        let rdev = makedev(plan.major, plan.minor);
         if kind != FileKind::Fifo && vfs.devices.find(kind, rdev).is_err() {
             let line = format_args!("device {} is not known to the sandbox", plan.path);
             self.kernel.log(LogLevel::Warning, line);

@@ -12,7 +12,7 @@ use syscall_tables::Errno;
 use crate::task::{Creds, Gid, Uid};
 use crate::vfs::{
     Attr, FileKind, FileOps, FileSystem, FsStat, Inode, InodeRef, OpenRequest, SetAttr, SetTime,
-    Timestamp, Vfs, make_dev,
+    Timestamp, Vfs, makedev,
 };
 
 /// `ANON_INODE_FS_MAGIC`.
@@ -49,7 +49,7 @@ impl FileSystem for AnonFs {
 }
 
 /// Below the first number that [`Vfs::next_dev`] gives.
-const DEV: u64 = make_dev(0, 15);
+const DEV: u64 = makedev(0, 15);
 
 /// What `fchmod`, `fchown` and `utimensat` change of an inode without a name.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 
 use crate::fs::ANON_DEV;
-use crate::task::{Gid, Uid};
 use crate::vfs::{
     Attr, File, FileKind, FileOps, Inode, OpenMode, OpenRequest, SetAttr, StatusFlags, Timestamp,
     VfsPath,
@@ -20,24 +19,8 @@ impl Inode for AnonInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let time = Timestamp::default();
-        Ok(Attr {
-            kind: FileKind::Anonymous,
-            perm: 0o600,
-            dev: ANON_DEV,
-            ino: 1,
-            nlink: 1,
-            uid: Uid::ROOT,
-            gid: Gid::ROOT,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            btime: None,
-        })
+        let (kind, created) = (FileKind::Anonymous, Timestamp::default());
+        Ok(Attr::of_root(kind, 0o600, ANON_DEV, 1, created))
     }
 
     fn set_attr(&self, _changes: &SetAttr) -> Result<(), Errno> {

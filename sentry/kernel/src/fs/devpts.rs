@@ -16,7 +16,7 @@ use crate::vfs::device::{DeviceOpen, DeviceRegistry};
 use crate::vfs::lookup::lookup;
 use crate::vfs::{
     Attr, DirEntry, File, FileKind, FileOps, FileSystem, FsStat, Inode, InodeRef, MountRequest,
-    OpenRequest, SetAttr, Timestamp, VfsPath, make_dev,
+    OpenRequest, SetAttr, Timestamp, VfsPath, makedev,
 };
 
 /// `DEVPTS_SUPER_MAGIC`.
@@ -239,21 +239,12 @@ impl FileSystem for Devpts {
 impl Shared {
     fn attr(&self, kind: FileKind, ino: u64, owner: Owner, rdev: u64) -> Attr {
         Attr {
-            kind,
-            perm: owner.perm,
-            dev: self.dev,
-            ino,
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
             uid: owner.uid,
             gid: owner.gid,
-            size_bytes: 0,
-            blocks: 0,
             block_size: 1024,
             rdev,
-            atime: self.created,
-            mtime: self.created,
-            ctime: self.created,
-            btime: None,
+            ..Attr::of_root(kind, owner.perm, self.dev, ino, self.created)
         }
     }
 }
@@ -379,7 +370,7 @@ impl Inode for PtmxInode {
 
     fn attr(&self) -> Result<Attr, Errno> {
         let owner = *self.0.ptmx.lock();
-        let rdev = make_dev(5, 2);
+        let rdev = makedev(5, 2);
         Ok(self.0.attr(FileKind::CharDevice, PTMX_INO, owner, rdev))
     }
 
@@ -409,7 +400,7 @@ impl Inode for SlaveInode {
         let index = self.terminal.index;
         let owner = *self.owner.lock();
         let ino = FIRST_SLAVE_INO + u64::from(index);
-        let rdev = make_dev(SLAVE_MAJOR, index);
+        let rdev = makedev(SLAVE_MAJOR, index);
         Ok(shared.attr(FileKind::CharDevice, ino, owner, rdev))
     }
 

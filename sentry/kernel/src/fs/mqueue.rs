@@ -9,7 +9,7 @@ use syscall_tables::Errno;
 use crate::ipc::IpcNamespace;
 use crate::ipc::mqueue::{Queue, Size};
 use crate::sync::{Events, WaitQueue};
-use crate::task::{Creds, Gid, Uid};
+use crate::task::Creds;
 use crate::vfs::{
     Attr, DirEntry, File, FileKind, FileOps, FileSystem, FsStat, Inode, InodeRef, MountRequest,
     OpenRequest, SetAttr, Timestamp,
@@ -100,21 +100,9 @@ impl Inode for Root {
 
     fn attr(&self) -> Result<Attr, Errno> {
         Ok(Attr {
-            kind: FileKind::Directory,
-            perm: 0o1777,
-            dev: self.dev,
-            ino: 1,
             nlink: 2,
-            uid: Uid::ROOT,
-            gid: Gid::ROOT,
             size_bytes: 40,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: self.mounted,
-            mtime: self.mounted,
-            ctime: self.mounted,
-            btime: None,
+            ..Attr::of_root(FileKind::Directory, 0o1777, self.dev, 1, self.mounted)
         })
     }
 

@@ -8,7 +8,7 @@ use syscall_tables::abi::{
     CloneFlags, NS_GET_NSTYPE, NS_GET_OWNER_UID, NS_GET_PARENT, NS_GET_USERNS,
 };
 
-use super::{Gid, PidNamespace, Task, Uid, UserNamespace, UtsNamespace};
+use super::{PidNamespace, Task, UserNamespace, UtsNamespace};
 use crate::ctx::{Ctx, SysResult};
 use crate::ipc::IpcNamespace;
 use crate::user::UserPtr;
@@ -153,24 +153,15 @@ impl Inode for NsInode {
     }
 
     fn attr(&self) -> Result<Attr, Errno> {
-        let time = Timestamp::default();
-        Ok(Attr {
-            kind: FileKind::Regular,
-            perm: 0o444,
-            dev: crate::fs::NSFS_DEV,
-            ino: self.0.id(),
-            nlink: 1,
-            uid: Uid::ROOT,
-            gid: Gid::ROOT,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            btime: None,
-        })
+        let (kind, created) = (FileKind::Regular, Timestamp::default());
+        let ino = self.0.id();
+        Ok(Attr::of_root(
+            kind,
+            0o444,
+            crate::fs::NSFS_DEV,
+            ino,
+            created,
+        ))
     }
 
     fn set_attr(&self, _changes: &SetAttr) -> Result<(), Errno> {

@@ -14,7 +14,7 @@ use syscall_tables::abi::{LocalFlags, Signal, Winsize};
 use super::discipline::Discipline;
 use crate::sync::{Events, WaitQueue};
 use crate::task::{ControllingTerminal, ProcessGroup, Session, Task};
-use crate::vfs::make_dev;
+use crate::vfs::makedev;
 
 /// Major number of slaves.
 pub const SLAVE_MAJOR: u32 = 136;
@@ -316,7 +316,7 @@ impl Terminal {
 
 impl ControllingTerminal for Terminal {
     fn device(&self) -> u64 {
-        make_dev(SLAVE_MAJOR, self.index)
+        makedev(SLAVE_MAJOR, self.index)
     }
 
     fn session_started(&self, session: &Arc<Session>, group: &Arc<ProcessGroup>) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use syscall_tables::Errno;
 
-use super::state::{dev_major, dev_minor};
 use super::{FileKind, FileOps, OpenRequest, VfsPath};
+use super::{dev_major, dev_minor};
 use crate::kernel::Kernel;
 use crate::task::Task;
 

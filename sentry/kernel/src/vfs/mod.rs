@@ -75,5 +75,6 @@ pub use mount_ns::{MountNamespace, UmountMode};
 pub use names::Renamed;
 pub use path::{Start, WalkFlags};
 pub use propagation::PropagationType;
-pub use state::{FsFactory, MountRequest, Vfs, dev_major, dev_minor, make_dev};
+pub use state::{FsFactory, MountRequest, Vfs};
+pub use syscall_tables::abi::{dev_major, dev_minor, makedev};
 pub use types::{Attr, DirEntry, EntryName, FileKind, FsStat, Owner, SetAttr, SetTime, Timestamp};

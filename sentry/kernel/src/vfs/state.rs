@@ -16,7 +16,7 @@ use super::locks::LockManager;
 use super::mount::Superblock;
 use super::notify::Watches;
 use super::path_cache::PathCache;
-use super::{FileSystem, VfsPath};
+use super::{FileSystem, VfsPath, makedev};
 use crate::fs::tmpfs::{TmpFs, TmpFsOptions};
 use crate::task::Creds;
 
@@ -24,7 +24,7 @@ use crate::task::Creds;
 const DENTRY_CACHE_LIMIT: usize = 65_536;
 
 /// Device number of the internal tmpfs.
-const SHM_DEV: u64 = make_dev(0, 1);
+const SHM_DEV: u64 = makedev(0, 1);
 
 /// First minor number of anonymous block devices (major 0).
 const FIRST_ANONYMOUS_MINOR: u64 = 20;
@@ -167,7 +167,7 @@ impl Vfs {
     /// A device number for a file system without a device.
     pub fn next_dev(&self) -> u64 {
         let minor = self.next_minor.fetch_add(1, Ordering::Relaxed);
-        make_dev(0, minor as u32)
+        makedev(0, minor as u32)
     }
 
     /// Memory of the sandbox in bytes.
@@ -201,23 +201,4 @@ impl Default for Vfs {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// `makedev(3)` as glibc encodes it in 64 bits.
-pub const fn make_dev(major: u32, minor: u32) -> u64 {
-    let (major, minor) = (major as u64, minor as u64);
-    ((major & 0xffff_f000) << 32)
-        | ((major & 0xfff) << 8)
-        | ((minor & 0xffff_ff00) << 12)
-        | (minor & 0xff)
-}
-
-/// `major(3)`.
-pub const fn dev_major(dev: u64) -> u32 {
-    (((dev >> 32) & 0xffff_f000) | ((dev >> 8) & 0xfff)) as u32
-}
-
-/// `minor(3)`.
-pub const fn dev_minor(dev: u64) -> u32 {
-    (((dev >> 12) & 0xffff_ff00) | (dev & 0xff)) as u32
 }

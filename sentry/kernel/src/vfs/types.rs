@@ -108,6 +108,33 @@ pub struct Owner {
 }
 
 impl Attr {
+    /// Those of an empty file of root's in a file system of the kernel.
+    pub const fn of_root(
+        kind: FileKind,
+        perm: u32,
+        dev: u64,
+        ino: u64,
+        created: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            perm,
+            dev,
+            ino,
+            nlink: 1,
+            uid: Uid::ROOT,
+            gid: Gid::ROOT,
+            size_bytes: 0,
+            blocks: 0,
+            block_size: 4096,
+            rdev: 0,
+            atime: created,
+            mtime: created,
+            ctime: created,
+            btime: None,
+        }
+    }
+
     pub const fn owner(&self) -> Owner {
         Owner {
             kind: self.kind,

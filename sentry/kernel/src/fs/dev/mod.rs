@@ -16,7 +16,7 @@ use syscall_tables::Errno;
 
 use super::tmpfs::{TmpFs, TmpFsOptions};
 use crate::task::Creds;
-use crate::vfs::{FileKind, FileSystem, InodeRef, MountRequest, Vfs, make_dev};
+use crate::vfs::{FileKind, FileSystem, InodeRef, MountRequest, Vfs, makedev};
 
 pub use memory::register;
 
@@ -51,7 +51,7 @@ pub fn populate(root: &InodeRef) -> Result<(), Errno> {
         Err(errno) => Err(errno),
     };
     for (name, major, minor) in NODES {
-        let rdev = make_dev(major, minor);
+        let rdev = makedev(major, minor);
         let node = root.create(name.as_bytes(), FileKind::CharDevice, 0o666, rdev, &creds);
         new(node)?;
     }

@@ -171,7 +171,7 @@ impl Shared {
             crate::vfs::dev_minor(self.dev),
         );
         let index = u32::try_from(index).unwrap_or(0);
-        crate::vfs::make_dev(major, minor | index << 20)
+        crate::vfs::makedev(major, minor | index << 20)
     }
 
     /// Keeps an fd for a while after its last use.

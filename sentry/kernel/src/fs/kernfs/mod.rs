@@ -25,7 +25,6 @@ use std::sync::{Arc, Weak};
 use syscall_tables::Errno;
 
 use crate::kernel::Kernel;
-use crate::task::{Gid, Uid};
 use crate::vfs::{Attr, FileKind, SetAttr, Timestamp};
 
 pub use dir::{Builder, Listing, OpenDir, StaticDir};
@@ -66,21 +65,8 @@ impl Instance {
     /// Attributes of a node owned by root.
     pub fn attr(&self, kind: FileKind, perm: u32, ino: u64) -> Attr {
         Attr {
-            kind,
-            perm,
-            dev: self.dev,
-            ino,
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
-            uid: Uid::ROOT,
-            gid: Gid::ROOT,
-            size_bytes: 0,
-            blocks: 0,
-            block_size: 4096,
-            rdev: 0,
-            atime: self.created,
-            mtime: self.created,
-            ctime: self.created,
-            btime: None,
+            ..Attr::of_root(kind, perm, self.dev, ino, self.created)
         }
     }
 }
