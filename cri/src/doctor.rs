@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use crate::cni::Cni;
 use crate::config::{CgroupDriver, Config};
 use crate::containers::resources;
-use crate::runtime::Runtime;
+use crate::images::idmap::IdMap;
+use crate::runtime::{Runtime, find};
 
 enum Verdict {
     Good(String),
@@ -51,6 +52,7 @@ fn checks(config: &Config) -> Vec<(String, Verdict)> {
         ("root".to_owned(), space(&config.root)),
         ("socket".to_owned(), socket(&config.listen)),
     ];
+    all.push(("user namespaces".to_owned(), user_namespaces(config)));
     for name in config.handlers.keys() {
         all.push((format!("handler {name}"), handler(config, name)));
     }
@@ -165,6 +167,27 @@ fn socket(path: &Path) -> Verdict {
         Good(format!("{} is served", path.display()))
     } else {
         Weak(format!("nobody serves {} yet", path.display()))
+    }
+}
+
+/// Of pods whose handler is not a sandbox.
+fn user_namespaces(config: &Config) -> Verdict {
+    let existing = config.root.ancestors().find(|dir| dir.exists());
+    let try_with = |userns: &Path| {
+        let settings = config.handlers.get("runsc");
+        let path = settings.map_or("runsc".into(), |settings| settings.path.clone());
+        let ids = IdMap {
+            program: find(&path)?,
+            userns: userns.to_owned(),
+            root: (0, 0),
+        };
+        ids.check(existing.unwrap_or(&config.root))
+    };
+    match crate::supervisor::with_sample_user_namespace(try_with) {
+        Ok(()) => Good("ids of files can be mapped".to_owned()),
+        Err(err) => Weak(format!(
+            "pods with one are refused, but in sandboxes: {err:#}"
+        )),
     }
 }
 

@@ -173,10 +173,7 @@ const HOOKS: &[&str] = &[
 impl Edits {
     fn check(&self) -> Result<()> {
         for entry in &self.env {
-            if !entry
-                .split_once('=')
-                .is_some_and(|(key, _)| !key.is_empty())
-            {
+            if entry.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
                 bail!("env {entry:?} is not NAME=VALUE");
             }
         }

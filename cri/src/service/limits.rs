@@ -202,7 +202,7 @@ impl hyper::body::Body for Incoming {
             }
             Poll::Ready(other) => {
                 self.ended = true;
-                Poll::Ready(other.map(|result| result))
+                Poll::Ready(other)
             }
         }
     }
