@@ -180,24 +180,28 @@ impl GoferInode {
         self.aliases.lock().is_empty()
     }
 
-    /// Counts a lookup of `node`.
+    /// Counts a lookup of `node`, which comes first from now on: names that were
+    /// found earlier may be gone, if the file was renamed on the host.
     pub(super) fn add_alias(&self, node: NodeId, place: Option<Place>) {
         let mut aliases = self.aliases.lock();
         // Replaced places hold directories, which are dropped outside.
         let mut old = None;
-        match aliases.iter_mut().find(|alias| alias.node == node) {
-            Some(alias) => {
+        let mut known = aliases.iter_mut().enumerate();
+        match known.find(|(_, alias)| alias.node == node) {
+            Some((at, alias)) => {
                 alias.lookups += 1;
                 if place.is_some() {
                     old = std::mem::replace(&mut alias.place, place);
                 }
+                aliases.swap(0, at);
             }
             None => {
-                aliases.push(Alias {
+                let alias = Alias {
                     node,
                     lookups: 1,
                     place,
-                });
+                };
+                aliases.insert(0, alias);
                 if aliases.len() > 1 {
                     self.has_many_names.store(true, Ordering::Relaxed);
                 }
