@@ -53,7 +53,12 @@ pub fn run(limits: Limits) -> Result<()> {
     Ok(())
 }
 
+/// Memory of the child: a window of zstd and some headers. Extended headers are
+/// read whole, of whatever length an archive says.
+const MEMORY: u64 = 512 << 20;
+
 fn confine() -> Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_DATA, MEMORY, MEMORY)?;
     rustix::process::umask(rustix::fs::Mode::empty());
     nix::unistd::chroot(".")?;
     std::env::set_current_dir("/")?;
