@@ -153,6 +153,14 @@ impl Env {
         )
         .await?;
         let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+        // Through runc's shim, as its own is not packaged.
+        let gvisor = match std::env::var("GVISOR") {
+            Ok(path) => format!(
+                "[{cri}.containerd.runtimes.runsc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                 [{cri}.containerd.runtimes.runsc.options]\nBinaryName = \"{path}\"\n"
+            ),
+            Err(_) => String::new(),
+        };
         std::fs::write(
             self.dir.join("containerd.toml"),
             format!(
@@ -162,7 +170,8 @@ impl Env {
                  restrict_oom_score_adj = true\n\
                  [{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{d}/cni\"\n\
                  [{cri}.registry]\nconfig_path = \"{d}/certs.d\"\n\
-                 [{cri}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n",
+                 [{cri}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                 {gvisor}",
                 d = self.dir.display(),
                 registry = self.registry,
             ),

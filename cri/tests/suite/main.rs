@@ -8,8 +8,9 @@
 //! ```
 //! `--containerd` starts Debian's containerd instead of ours, as the reference;
 //! `--endpoint` tests a server that runs already. RUNSC names the runtime of
-//! handler `runsc`, RUNSC_CRI another daemon (a release build, for figures). Needs root, `docker-registry`, the standard network plugins,
-//! `runc`, and a static busybox.
+//! handler `runsc`, RUNSC_CRI another daemon (a release build, for figures),
+//! GVISOR a `runsc` of gVisor for containerd's handler of that name. Needs root,
+//! `docker-registry`, the standard network plugins, `runc`, and a static busybox.
 
 mod bad_registry;
 mod cases;

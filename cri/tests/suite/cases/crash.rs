@@ -288,6 +288,10 @@ async fn reboot(env: Shared) -> Result<()> {
     );
     ensure!(env.status(&done).await?.exit_code == 3);
     ensure!(env.image_status(&env.image(BUSYBOX)).await?.is_some());
+    for entry in std::fs::read_dir(env.dir.join("ipam/suite"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        ensure!(!name.starts_with("10.77."), "{name} is still taken");
+    }
     let (_, _, fresh) = env.simple(&["sleep", "98765"]).await?;
     ensure!(env.sh(&fresh, "echo runs").await? == "runs");
     env.clean().await?;

@@ -15,7 +15,9 @@ mod pods;
 mod registries;
 mod security;
 mod state;
+mod storage;
 mod streaming;
+mod together;
 
 use std::pin::Pin;
 
@@ -85,6 +87,8 @@ pub fn all() -> Vec<Case> {
     all.extend(security::cases());
     all.extend(state::cases());
     all.extend(kubelet::cases());
+    all.extend(together::cases());
+    all.extend(storage::cases());
     all.extend(crash::cases());
     all.extend(clients::cases());
     all.extend(kills::cases());

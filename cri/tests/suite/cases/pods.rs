@@ -161,9 +161,6 @@ async fn shared(env: Shared) -> Result<()> {
 }
 
 async fn pid_modes(env: Shared) -> Result<()> {
-    if env.sandboxed() {
-        return Ok(());
-    }
     let mut config = env.pod_config();
     namespaces(&mut config).pid = NamespaceMode::Pod.into();
     let pod = env.run_pod(&config).await?;
