@@ -19,8 +19,9 @@ use crate::cgroup::Cgroup;
 use crate::console::{self, Forwarder};
 use crate::control::{Client, Reply, Request};
 use crate::gofer_process::GoferLink;
+use crate::launch::Home;
 use crate::plan::{ContainerPlan, ProcessPlan, SharesPlan};
-use crate::sys::{PidNamespace, close_others, duplicate, spawn, take_terminal};
+use crate::sys::{PidNamespace, close_others, duplicate, spawn_in, take_terminal};
 
 /// Status of a process whose sandbox was killed.
 const KILLED: i32 = 128 + libc::SIGKILL;
@@ -77,16 +78,21 @@ impl Guest {
 }
 
 /// Starts the process; answers the host pid of its attendant, which is a
-/// child of this process and outlives it. `prepare` is called with that pid
-/// before it does anything.
-pub fn start(attended: Attended<'_>, prepare: impl FnOnce(Pid) -> Result<()>) -> Result<i32> {
+/// child of this process and outlives it, in `home`. `prepare` is called with
+/// that pid before it does anything.
+pub fn start(
+    attended: Attended<'_>,
+    home: &Home,
+    prepare: impl FnOnce(Pid) -> Result<()>,
+) -> Result<i32> {
     let (reader, writer) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe can't be made")?;
     let mut ends = Some((reader, writer, attended));
-    let pid = spawn(PidNamespace::Shared, prepare, || match ends.take() {
+    let (place, namespace) = (home.birthplace(), PidNamespace::Shared);
+    let pid = spawn_in(place, namespace, prepare, |born| match ends.take() {
         Some((reader, writer, attended)) => {
             drop(reader);
-            attend(attended, writer)
+            attend(attended, writer, || home.enter(born))
         }
         None => 1,
     })?;
@@ -105,10 +111,10 @@ pub fn start(attended: Attended<'_>, prepare: impl FnOnce(Pid) -> Result<()>) ->
 }
 
 /// The attendant's life; answers its exit status.
-fn attend(attended: Attended<'_>, report: OwnedFd) -> i32 {
+fn attend(attended: Attended<'_>, report: OwnedFd, enter: impl FnOnce() -> Result<()>) -> i32 {
     let mut report = File::from(report);
     let (id, client) = (attended.container, attended.client);
-    match begin(attended, &report) {
+    match enter().and_then(|()| begin(attended, &report)) {
         Ok(begun) => {
             let _ = report.write_all(b"ready");
             drop(report);

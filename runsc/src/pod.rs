@@ -141,10 +141,6 @@ pub fn create(
     let mut creation = Creation::begin(&store, plan)?;
     let client = Client::new(&creation.entry()?.control_path_of(&pod.sandbox));
     let cgroup = creation.record.cgroup.clone();
-    let place = |pid: Pid| {
-        let mut cgroup = cgroup.iter();
-        cgroup.try_for_each(|cgroup| cgroup.add(pid.as_raw()))
-    };
     let log = launch::open_log(global, terminal)?;
     let home = launch::Home::of(cgroup.as_ref());
     let roots = creation.record.plan.gofer_roots();
@@ -166,8 +162,7 @@ pub fn create(
         })),
         stdio: stdio.to_vec(),
     };
-    let pid = attendant::start(attended, |pid| {
-        place(pid)?;
+    let pid = attendant::start(attended, &home, |pid| {
         if let Some(score) = plan.process.oom_score_adj {
             launch::set_oom_score(pid, score)?;
         }

@@ -13,7 +13,7 @@ use super::Global;
 use super::bundle::write_pid_file;
 use crate::attendant::{self, Attended, Guest};
 use crate::control::Client;
-use crate::launch::Created;
+use crate::launch::{Created, Home};
 use crate::plan::ProcessPlan;
 use crate::state::{Record, Status};
 use crate::{console, oci};
@@ -136,11 +136,9 @@ impl Exec {
             guest: Guest::Process(Box::new(process)),
             stdio,
         };
-        let pid = attendant::start(attended, |pid| {
-            let mut cgroup = record.cgroup.iter();
-            cgroup.try_for_each(|cgroup| cgroup.add(pid.as_raw()))
-        })
-        .context("exec failed: unable to start container process")?;
+        let home = Home::of(record.cgroup.as_ref());
+        let pid = attendant::start(attended, &home, |_| Ok(()))
+            .context("exec failed: unable to start container process")?;
         let written = write_pid_file(&self.pid_file, pid);
         if written.is_err() {
             // The guest's process ends with its attendant.
