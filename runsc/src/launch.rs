@@ -406,15 +406,24 @@ impl Created {
     /// Ends the sandbox, whatever it does, and forgets it.
     pub fn delete(self) -> Result<()> {
         let record = &self.record;
+        let remove = || {
+            let container = record.plan.id.clone();
+            self.client().call(&Request::Remove { container }, &[])
+        };
+        let mut removed = true;
         if record.plan.pod.is_some() {
             // If that does not end it, the death of its attendant does.
-            let container = record.plan.id.clone();
-            let _ = self.client().call(&Request::Remove { container }, &[]);
+            removed = remove().is_ok();
         } else if process_is(record.gofer_pid, record.gofer_start_time) {
             // While the sandbox ends.
             let _ = kill(Pid::from_raw(record.gofer_pid), Signal::SIGKILL);
         }
         end_process(record.pid, record.pid_start_time)?;
+        if !removed {
+            // Its attendant may have created it meanwhile. A sandbox that has
+            // ended has no containers.
+            let _ = remove();
+        }
         end_process(record.gofer_pid, record.gofer_start_time)?;
         if let Some(cgroup) = &record.cgroup {
             cgroup.remove()?;

@@ -260,6 +260,12 @@ impl Handler for Commands {
         drop(killed);
     }
 
+    fn unwanted(&self, container: &str) {
+        // Somebody may have removed it at the same time.
+        let _ = block_on(self.sandbox.remove_container(container));
+        self.bridges.lock().retain(|(id, _), _| id != container);
+    }
+
     fn begin(&self) {
         *self.busy.lock() += 1;
     }

@@ -17,6 +17,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The connection of an `Attend` request has ended before the process.
     fn abandoned(&self, container: &str, pid: i32);
 
+    /// Nobody is there any more for whom this container was created.
+    fn unwanted(&self, container: &str);
+
     /// A connection is about to be served.
     fn begin(&self);
 
@@ -47,6 +50,7 @@ pub fn serve(listener: &UnixListener, handler: &Arc<impl Handler>) {
 }
 
 fn converse(mut stream: UnixStream, handler: &Arc<impl Handler>) {
+    let mut created = None;
     let reply = match wire::receive(&mut stream) {
         Ok(Some((request, fds))) => {
             let watch = match &request {
@@ -55,6 +59,9 @@ fn converse(mut stream: UnixStream, handler: &Arc<impl Handler>) {
                 }
                 _ => None,
             };
+            if let Request::Create { plan, .. } = &request {
+                created = Some(plan.id.clone());
+            }
             let reply = handler.handle(request, fds);
             drop(watch);
             reply
@@ -64,8 +71,12 @@ fn converse(mut stream: UnixStream, handler: &Arc<impl Handler>) {
             message: format!("{err:#}"),
         },
     };
+    let done = matches!(reply, Reply::Done);
     // The client may be gone; there is nobody else to tell.
-    let _ = wire::send(&mut stream, &reply, &[]);
+    let sent = wire::send(&mut stream, &reply, &[]);
+    if let (true, Err(_), Some(container)) = (done, sent, created) {
+        handler.unwanted(&container);
+    }
 }
 
 /// Looks out for the end of a connection while its request is handled.
