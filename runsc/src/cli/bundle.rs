@@ -129,6 +129,11 @@ fn load(global: &Global, bundle: &Bundle) -> Result<crate::plan::ContainerPlan> 
     for warning in &plan.host.warnings {
         global.warn(warning);
     }
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        global.warn(
+            "NOTIFY_SOCKET is not passed on: sockets of the host are out of the sandbox's reach",
+        );
+    }
     let listening = listen_fds();
     if listening > 0 {
         let env = &mut plan.process.env;

@@ -77,6 +77,10 @@ pub fn check(
     );
     if let Some(personality) = linux.personality() {
         ensure!(
+            personality.flags().as_ref().is_none_or(Vec::is_empty),
+            "linux.personality.flags: no flag is supported"
+        );
+        ensure!(
             personality.domain() == LinuxPersonalityDomain::PerLinux,
             "linux.personality LINUX32 is not supported: the sandbox runs x86-64 programs"
         );
@@ -102,10 +106,11 @@ pub fn check(
             ),
             "linux.rootfsPropagation {propagation:?} is not known"
         );
-        if propagation.contains("shared") {
-            warnings.push(
-                "linux.rootfsPropagation: mounts of the sandbox don't reach the host".to_owned(),
-            );
+        if !matches!(propagation.trim_start_matches('r'), "" | "private") {
+            warnings.push(format!(
+                "linux.rootfsPropagation {propagation} does not apply: mounts of the sandbox and \
+                 of the host don't reach each other"
+            ));
         }
     }
     if linux
@@ -249,6 +254,8 @@ pub fn check_process(process: &Process, warnings: &mut Vec<String>) {
         ("ioPriority", process.io_priority().is_some()),
         ("scheduler", process.scheduler().is_some()),
         ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
+        ("commandLine", process.command_line().is_some()),
+        ("user.username", process.user().username().is_some()),
     ];
     for (name, there) in ignored {
         if there {

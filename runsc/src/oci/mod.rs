@@ -8,10 +8,13 @@
 //! | `linux.rs` | namespaces, devices, what does not apply |
 //! | `mounts.rs` | mounts and their options |
 //! | `seccomp.rs` | filters of the guest |
+//! | `fields.rs` | the test that no field is ignored in silence |
 //! | `unknown.rs` | what a newer or another runtime would know |
 //!
 //! Source: OCI runtime specification 1.2, `config.md` and `config-linux.md`.
 
+#[cfg(test)]
+mod fields;
 mod linux;
 mod mounts;
 mod seccomp;
@@ -81,7 +84,7 @@ fn plan(
     for mount in spec.mounts().iter().flatten() {
         let destination = mount.destination().display();
         mounts.push(
-            mounts::plan_mount(bundle, mount)
+            mounts::plan_mount(bundle, mount, &mut warnings)
                 .with_context(|| format!("mount of {destination} is not usable"))?,
         );
     }
@@ -106,6 +109,21 @@ fn plan(
         spec.vm().is_none(),
         "vm is not supported: a sandbox is no virtual machine"
     );
+    let of_others = [
+        ("solaris", spec.solaris().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("zos", spec.zos().is_some()),
+    ];
+    for (name, _) in of_others.into_iter().filter(|(_, there)| *there) {
+        warnings.push(format!("{name} is for another operating system"));
+    }
+    let misplaced = [
+        ("uidMappings", spec.uid_mappings().is_some()),
+        ("gidMappings", spec.gid_mappings().is_some()),
+    ];
+    for (name, _) in misplaced.into_iter().filter(|(_, there)| *there) {
+        warnings.push(format!("{name} has no effect outside of linux"));
+    }
     let (users, groups) = linux.map_or(Ok(Default::default()), linux::id_ranges)?;
     Ok(ContainerPlan {
         id: id.to_owned(),

@@ -98,7 +98,7 @@ pub fn known_mount_options() -> Vec<&'static str> {
 }
 
 /// Checks one mount.
-pub fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
+pub fn plan_mount(bundle: &Path, mount: &Mount, warnings: &mut Vec<String>) -> Result<MountPlan> {
     // Old tools give paths without the first slash.
     let destination = &Path::new("/").join(mount.destination());
     let mut flags = 0;
@@ -121,10 +121,20 @@ pub fn plan_mount(bundle: &Path, mount: &Mount) -> Result<MountPlan> {
             contents = Contents::Copied;
         } else if matches!(option, "idmap" | "ridmap") {
             bail!("option {option} is not supported: the gofer serves files with their host ids");
-        } else if !PROPAGATION.contains(&option)
-            && !WITHOUT_EFFECT.contains(&option)
-            && !option.starts_with("context=")
-        {
+        } else if PROPAGATION.contains(&option) {
+            if !matches!(option.trim_start_matches('r'), "private") {
+                warnings.push(format!(
+                    "mounts: {option} of {} does not apply: mounts of the sandbox and of the \
+                     host don't reach each other",
+                    destination.display()
+                ));
+            }
+        } else if option.starts_with("context=") {
+            warnings.push(format!(
+                "mounts: label {option} of {} does not apply inside the sandbox",
+                destination.display()
+            ));
+        } else if !WITHOUT_EFFECT.contains(&option) {
             data.push(option);
         }
     }
