@@ -298,3 +298,128 @@ impl hyper::body::Body for Answer {
         SizeHint::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use tower_layer::Layer as _;
+    use tower_service::Service;
+
+    /// Reads the request, then answers with as many bytes; method `/x/Never`
+    /// has no answer.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Service<Request<Body>> for Echo {
+        type Response = Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<'static, Result<Response<Body>, Self::Error>>;
+
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            Box::pin(async move {
+                if request.uri().path() == "/x/Never" {
+                    std::future::pending::<()>().await;
+                }
+                Ok(match request.into_body().collect().await {
+                    Ok(body) => Response::new(Body::new(Full::new(body.to_bytes()))),
+                    Err(status) => status.into_http(),
+                })
+            })
+        }
+    }
+
+    fn limits() -> LimitsConfig {
+        LimitsConfig {
+            call_timeout_s: 1,
+            receive_timeout_s: 1,
+            answer_timeout_s: 1,
+            requests_bytes: 1 << 20,
+            calls_per_process: 2,
+            ..LimitsConfig::default()
+        }
+    }
+
+    fn request(method: &str, body: Body) -> Request<Body> {
+        let request = Request::builder().uri(format!("/x/{method}"));
+        request.body(body).expect("request")
+    }
+
+    fn code(response: &Response<Body>) -> tonic::Code {
+        let status = response.headers().get("grpc-status");
+        status.map_or(tonic::Code::Ok, |code| {
+            tonic::Code::from_bytes(code.as_bytes())
+        })
+    }
+
+    fn bytes(len: usize) -> Body {
+        Body::new(Full::new(Bytes::from(vec![7; len])))
+    }
+
+    #[tokio::test]
+    async fn calls_end_in_time() {
+        let mut service = Layer::new(&limits()).layer(Echo);
+        let answer = service
+            .call(request("Never", bytes(1)))
+            .await
+            .expect("answer");
+        assert_eq!(code(&answer), tonic::Code::DeadlineExceeded);
+        let answer = service
+            .call(request("Other", bytes(100)))
+            .await
+            .expect("answer");
+        let body = answer.into_body().collect().await.expect("body");
+        assert_eq!(body.to_bytes().len(), 100);
+    }
+
+    #[tokio::test]
+    async fn requests_are_bounded() {
+        let mut config = limits();
+        config.call_timeouts_s.insert("Slow".into(), 0);
+        let mut service = Layer::new(&config).layer(Echo);
+        let large = service
+            .call(request("Other", bytes(2 << 20)))
+            .await
+            .expect("answer");
+        assert_eq!(code(&large), tonic::Code::ResourceExhausted);
+        // One part, and then nothing.
+        let part: Result<_, Status> = Ok(Frame::data(Bytes::from_static(b"x")));
+        let stream = futures_util::StreamExt::chain(
+            futures_util::stream::iter([part]),
+            futures_util::stream::pending(),
+        );
+        let slow = service.call(request("Slow", Body::new(StreamBody::new(stream))));
+        let slow = slow.await.expect("answer");
+        assert_eq!(code(&slow), tonic::Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn answers_nobody_reads_are_dropped() {
+        let mut service = Layer::new(&limits()).layer(Echo);
+        let peer = Peer::default();
+        let call = |service: &mut Limited<Echo>| {
+            let mut request = request("Other", bytes(300 << 10));
+            request.extensions_mut().insert(peer.clone());
+            service.call(request)
+        };
+        let mut first = call(&mut service).await.expect("answer").into_body();
+        let second = call(&mut service).await.expect("answer");
+        let third = call(&mut service).await.expect("answer");
+        assert_eq!(
+            code(&third),
+            tonic::Code::ResourceExhausted,
+            "two at a time"
+        );
+        let part = first.frame().await.expect("a part").expect("data");
+        assert_eq!(part.into_data().expect("data").len(), PART);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert!(first.frame().await.expect("an end").is_err());
+        drop((first, second, third));
+        assert_eq!(peer.0.calls.load(Ordering::Relaxed), 0);
+        assert_eq!(peer.0.receiving.load(Ordering::Relaxed), 0);
+    }
+}
