@@ -359,6 +359,13 @@ pub trait GuestThread: Send + Sync {
     /// Runs guest code until the next trap.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Trap>;
 
+    /// Ready when all that was copied to guest memory is there for others to see.
+    /// Copies of a call may be made as late as on the way back to guest code; to
+    /// be called before the thread stops otherwise.
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Whether [`Self::poll_transfer`] works.
     fn has_windows(&self) -> bool {
         false

@@ -226,7 +226,7 @@ fn jumps_anywhere_into_stub_text_are_survived() {
     assert_eq!(run(&mut *parent), Trap::Syscall);
     traces.name_file(&mut *parent);
     let mut outcomes = BTreeSet::new();
-    for offset in (0x4000..0x5480).step_by(7) {
+    for offset in (0x4000..0x5a00).step_by(7) {
         let mut child = block_on(parent.fork()).expect("fork");
         forge(&mut *child, TEXT + offset, libc::SYS_mkdir as u64);
         let handle = child.handle();

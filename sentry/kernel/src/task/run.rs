@@ -57,6 +57,7 @@ pub(super) async fn drive(ctx: &mut Ctx<'_>) -> ExitStatus {
             || ctx.task.mask_saved.load(Ordering::Relaxed)
             || !ctx.task.enter_guest()
         {
+            poll_fn(|cx| ctx.thread.poll_flush(cx)).await;
             if let ControlFlow::Break(status) = deliver::before_guest(ctx, interrupted.take()).await
             {
                 return status;
@@ -150,6 +151,7 @@ async fn traced_call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Option<Errno
         store_result(ctx, result);
     }
     if ctx.task.trace_flags().contains(TraceFlags::CALLS) && !ctx.task.is_killed() {
+        poll_fn(|cx| ctx.thread.poll_flush(cx)).await;
         ptrace::after_call(ctx).await;
     }
     let left = Errno::from_return(ctx.regs().rax);

@@ -20,10 +20,11 @@ mod pool;
 pub mod timer;
 mod worker;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,7 @@ pub fn block_on_for<T>(
     let mut cx = Context::from_waker(&waker);
     let deadline = Instant::now().checked_add(limit);
     loop {
+        begin_run();
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
             return Some(value);
         }
@@ -189,6 +191,25 @@ pub fn block_on_for<T>(
             let _ = futex::wait(&parker.0, 0, left, Scope::Private);
         }
     }
+}
+
+thread_local! {
+    /// Of no other thread's numbers.
+    static RUN: Cell<u64> = {
+        static THREADS: AtomicU64 = AtomicU64::new(1);
+        Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) << 40)
+    };
+}
+
+/// Notes that this thread is about to poll a task.
+pub(super) fn begin_run() {
+    RUN.set(RUN.get().wrapping_add(1));
+}
+
+/// A number that no other poll of any task has: who finds it unchanged has not
+/// waited since.
+pub(crate) fn current_run() -> u64 {
+    RUN.get()
 }
 
 /// Lets other tasks of this worker run first.

@@ -164,6 +164,7 @@ impl Local {
             if let Some(runnable) = next {
                 self.stop_searching();
                 self.ticks.set(self.ticks.get().wrapping_add(1));
+                super::begin_run();
                 runnable.run();
                 continue;
             }
@@ -469,6 +470,7 @@ pub fn run_woken(wake: impl FnOnce()) {
     let woken = WOKEN.replace(outer);
     for runnable in woken.into_iter().flatten() {
         let abort_on_panic = AbortOnPanic;
+        super::begin_run();
         runnable.run();
         std::mem::forget(abort_on_panic);
     }

@@ -68,6 +68,13 @@ pub const G_FILE_CONTROL: u64 = 0x240;
 pub const G_CONTROL_FPROG: u64 = 0x100;
 /// Its program.
 pub const G_CONTROL_FILTER: u64 = 0x1000;
+/// What calls read and write, by number, 0 for those that are not concerned
+/// (u64 each). From the lowest bits on, first for what is read and then for
+/// what is written: which argument points to it, from 1 (8 bits); which
+/// argument counts it, 0 for none (8 bits); the size of one, 0 for a string
+/// (16 bits).
+pub const G_HINTS: u64 = 0x7000;
+pub const HINTS: u64 = 512;
 
 /// Orders for the control thread.
 pub const COMMAND: u64 = STUB_BASE + 0x20_0000;
@@ -130,42 +137,48 @@ pub const TRANSFER_LEN: u64 = 0x1_0000;
 
 /// Slots from 1. All that a small copy takes is in the first cache line: the
 /// hand-over word (u32, futex, see `OP_*`), whether the latest command faulted
-/// (u32, `STATUS_*`), its arguments (7 u64), the first of which its result
-/// replaces, and in the place of the last four up to 32 bytes of data.
+/// (u32, `STATUS_*`; with a call `HINT_*`), its arguments (7 u64), the first of
+/// which its result replaces, and in the place of the last four up to 32 bytes
+/// of data. What goes with a result leaves room for 24.
 pub const C_STATE: u64 = 0x0;
 pub const C_STATUS: u64 = 0x4;
 pub const C_ARGS: u64 = 0x8;
 pub const C_RESULT: u64 = 0x8;
 pub const C_INLINE_WINDOW: u64 = 0x20;
 pub const INLINE_WINDOW_LEN: u64 = 0x20;
-/// Why the thread has stopped: signal number, `si_code`, `si_arch` (u32 each),
-/// `si_addr` (u64).
-pub const C_SIGNO: u64 = 0x40;
-pub const C_CODE: u64 = 0x44;
-pub const C_ARCH: u64 = 0x48;
-pub const C_ADDR: u64 = 0x50;
+pub const C_RETURN_WINDOW: u64 = 0x28;
+pub const RETURN_WINDOW_LEN: u64 = 0x18;
+/// Short things that come with a call or go with its result.
+pub const C_HINT: u64 = 0x40;
+pub const HINT_LEN: u64 = 0xc0;
 /// Not 0: do not run guest code (u32).
-pub const C_INTERRUPT: u64 = 0x80;
+pub const C_INTERRUPT: u64 = 0x100;
 /// Not 0: the stub may answer calls itself that change nothing (u32).
-pub const C_LOCAL_CALLS: u64 = 0x84;
+pub const C_LOCAL_CALLS: u64 = 0x104;
 /// How long the thread spins next time, in TSC ticks (u64). Its own.
-pub const C_SPIN: u64 = 0xc0;
+pub const C_SPIN: u64 = 0x140;
 /// General registers in the order of `struct sigcontext`, then its pointer to
 /// the vector state.
-pub const C_REGS: u64 = 0x100;
+pub const C_REGS: u64 = 0x180;
 pub const C_REGS_WORDS: u64 = 24;
 pub const C_XSAVE: u64 = C_REGS + 23 * 8;
-pub const C_FS_BASE: u64 = 0x1c0;
-pub const C_GS_BASE: u64 = 0x1c8;
+pub const C_FS_BASE: u64 = 0x240;
+pub const C_GS_BASE: u64 = 0x248;
 /// The handler's stack pointer.
-pub const C_FRAME_SP: u64 = 0x1d0;
+pub const C_FRAME_SP: u64 = 0x250;
 /// What tells a context from other memory that `%gs` may point to: a constant,
 /// and its own address in the stub.
-pub const C_COOKIE: u64 = 0x1d8;
+pub const C_COOKIE: u64 = 0x258;
 pub const COOKIE: u64 = 0x5afe_c0de;
-pub const C_SELF: u64 = 0x1e0;
+pub const C_SELF: u64 = 0x260;
 /// Where a thread that has come by a trampoline goes on.
-pub const C_CONTINUE: u64 = 0x1e8;
+pub const C_CONTINUE: u64 = 0x268;
+/// Why the thread has stopped: signal number, `si_code`, `si_arch` (u32 each),
+/// `si_addr` (u64).
+pub const C_SIGNO: u64 = 0x270;
+pub const C_CODE: u64 = 0x274;
+pub const C_ARCH: u64 = 0x278;
+pub const C_ADDR: u64 = 0x280;
 /// What lies between the registers of such a thread and its signal stack's top.
 pub const C_STACK_SPARE: u64 = 0x400;
 /// Window for small copies, in the page of the registers.
@@ -221,12 +234,27 @@ pub const OP_CALL: u32 = 9;
 pub const OP_RETURN: u32 = 10;
 /// Saves vector state and segment bases of a thread that came by a trampoline.
 pub const OP_SAVE: u32 = 11;
+/// As `OP_RETURN` and `OP_RUN` after a copy to guest memory: from, to, length
+/// in the second argument and those behind it.
+pub const OP_RETURN_COPY: u32 = 12;
+pub const OP_RUN_COPY: u32 = 13;
+/// The stub waits, as by `OP_WAIT`: that copy has faulted, and the length says
+/// how much of it is left.
+pub const OP_FAULT: u32 = 14;
 pub const STATE_SLEEP: u32 = 0x100;
 pub const STATE_GENERATION: u32 = 0xffff_0000;
 
 pub const STATUS_DONE: u32 = 0;
 pub const STATUS_FAULT: u32 = 1;
 pub const STATUS_FOUND_NUL: u32 = 2;
+
+/// What comes with a call: how many bytes of what it reads (the lower half),
+/// and whether what it writes, or its first `HINT_MAX` bytes, was writable. The
+/// bytes lie in `C_HINT` if they fit or are a string, else in the small or the
+/// large window.
+pub const HINT_COUNT: u32 = 0xffff;
+pub const HINT_WRITABLE: u32 = 0x1_0000;
+pub const HINT_MAX: u64 = 0x1000;
 
 /// `OP_ATOMIC`: address, one of these, operand, new value.
 pub const ATOMIC_LOAD: u64 = 0;

@@ -198,6 +198,8 @@ pub(super) enum Entry {
     Signal,
     /// By a trampoline, with a call.
     Trampoline,
+    /// Not from guest code: what was to go there before has faulted.
+    Fault,
 }
 
 impl Turn {
@@ -315,10 +317,10 @@ impl Turn {
         if !is_waiting(state, self.generation) {
             return Poll::Ready(Err(self.breach()));
         }
-        self.entry = if state & OPERATION == l::OP_CALL {
-            Entry::Trampoline
-        } else {
-            Entry::Signal
+        self.entry = match state & OPERATION {
+            l::OP_CALL => Entry::Trampoline,
+            l::OP_FAULT => Entry::Fault,
+            _ => Entry::Signal,
         };
         Poll::Ready(Ok(rounds))
     }
@@ -372,7 +374,9 @@ const OPERATION: u32 = 0xff;
 /// Whether the word says that the stub waits for an order after `generation`.
 pub(super) fn is_waiting(state: u32, generation: u16) -> bool {
     let state = state & !l::STATE_SLEEP;
-    state == word(l::OP_WAIT, generation) || state == word(l::OP_CALL, generation)
+    [l::OP_WAIT, l::OP_CALL, l::OP_FAULT]
+        .iter()
+        .any(|&operation| state == word(operation, generation))
 }
 
 /// A state word.

@@ -15,6 +15,7 @@
 //! | `watchdog.rs` | the end of stubs that do not react |
 //! | `thread.rs`, `space.rs` | [`crate::GuestThread`], [`crate::AddressSpace`] |
 //! | `patch/` | call sites that jump to the stub |
+//! | `hints.rs` | what calls read and write, for stubs to fetch |
 //! | `calls.rs` | how calls have come, by program |
 //! | `memop.rs` | memory operations as host calls |
 //! | `put_off.rs` | mappings of files that wait until they are touched |
@@ -34,6 +35,7 @@ mod calls;
 mod context;
 mod control;
 mod filter;
+mod hints;
 mod hub;
 #[expect(dead_code, reason = "the stub's half of the constants")]
 #[path = "../stub/layout.rs"]
@@ -173,10 +175,12 @@ impl Systrap {
         global.store(l::G_SPIN_GAP, us * SPIN_GAP_US);
         global.store(l::G_SPIN_PAUSE, us * SPIN_PAUSE_US);
         global.store(l::G_XFEATURES, vector.features);
+        let hints = hints::Hints::new();
+        hints.publish(&global);
         put_filter(
             &global,
             l::G_CONTROL_FPROG,
-            l::G_CONTROL_FILTER..l::GLOBAL_LEN,
+            l::G_CONTROL_FILTER..l::G_HINTS,
             &filter,
         );
         open::put_orders(&global);
@@ -187,7 +191,7 @@ impl Systrap {
         std::thread::Builder::new()
             .name("systrap-watch".to_owned())
             .spawn(move || Hub::watch(&weak_hub))?;
-        let machine = Machine::new(hub, vector, options)?;
+        let machine = Machine::new(hub, vector, hints, options)?;
         let zygote = zygote::start(&machine, global_fd.as_fd())?;
         vdso::fill_table(&global, zygote.vdso);
 

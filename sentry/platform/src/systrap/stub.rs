@@ -14,6 +14,7 @@ use super::Options;
 use super::calls::Programs;
 use super::context::{ParkedThread, ThreadCore, is_waiting, ticks, word};
 use super::control::{Control, ControlGuard, HostCall, MAX_CALLS};
+use super::hints::Hints;
 use super::hub::{Bell, Cell, Dead, Hub};
 use super::layout as l;
 use super::patch::{Patching, Texts};
@@ -49,6 +50,7 @@ pub(super) struct Machine {
     pub(super) patching: Patching,
     pub(super) texts: Texts,
     pub(super) programs: Programs,
+    pub(super) hints: Hints,
     reaper: Arc<Reaper>,
 }
 
@@ -56,6 +58,7 @@ impl Machine {
     pub(super) fn new(
         hub: Arc<Hub>,
         vector: VectorLayout,
+        hints: Hints,
         options: Options,
     ) -> Result<Arc<Self>, Errno> {
         Ok(Arc::new(Self {
@@ -69,6 +72,7 @@ impl Machine {
             patching: options.patching,
             texts: Texts::default(),
             programs: Programs::default(),
+            hints,
             reaper: Arc::default(),
         }))
     }
@@ -276,6 +280,7 @@ impl Stub {
         for (start, end) in [
             (l::R_MESSAGE, PAGE),
             (l::R_TRANSFER, l::R_TRANSFER + PAGE),
+            (first + l::C_HINT, first + l::C_INTERRUPT),
             (first + l::C_SMALL_WINDOW, first + l::C_XSAVE_AREA + PAGE),
         ] {
             for offset in (start..end).step_by(8) {

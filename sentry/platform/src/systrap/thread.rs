@@ -5,11 +5,13 @@
 //! | `registers.rs` | registers and vector state of a trapped thread |
 //! | `trap.rs` | why a thread has stopped |
 //! | `copy.rs` | copies from and to guest memory |
+//! | `offer.rs` | what comes with a call and goes with its result |
 //! | `memory.rs` | changes of the address space |
 //! | this file | what the kernel sees |
 
 mod copy;
 mod memory;
+mod offer;
 mod registers;
 mod trap;
 
@@ -24,13 +26,14 @@ use syscall_tables::Errno;
 use syscall_tables::abi::Regs;
 
 use super::calls::Recent;
-use super::context::{ParkedThread, Turn};
+use super::context::{Entry, ParkedThread, Turn};
 use super::hub::Dead;
 use super::layout as l;
 use super::space::{KnownTexts, SystrapSpace};
 use super::transfer::Transfer;
 use super::views;
 use copy::Copy;
+use offer::{Offer, Queued};
 use registers::{LiveCall, Registers, initial_regs};
 
 use crate::{
@@ -53,6 +56,8 @@ enum Phase {
     },
     /// A transfer between a file and guest memory.
     Transferring(Transfer),
+    /// A copy that was put aside.
+    Flushing,
     /// [`l::OP_SAVE`].
     Saving,
     /// Any other command.
@@ -70,6 +75,8 @@ pub(super) struct SystrapThread {
     /// The context does not hold what [`Registers::original`] says.
     unpublished: bool,
     live: Option<LiveCall>,
+    offer: Offer,
+    queued: Option<Queued>,
     recent: Recent,
     local_calls: bool,
     /// As last heard.
@@ -101,6 +108,8 @@ impl SystrapThread {
             regs: Registers::new(initial_regs()),
             unpublished: true,
             live: None,
+            offer: Offer::default(),
+            queued: None,
             recent: Recent::default(),
             local_calls: false,
             fs_base: 0,
@@ -134,13 +143,16 @@ impl SystrapThread {
                 None => false,
             };
             let returns = live.epoch == self.space.texts.epoch();
-            if !changed && returns && self.phase != Phase::Saving {
+            if !changed && returns && self.phase == Phase::Idle {
                 self.turn
                     .map()
                     .store(self.turn.field(l::C_RESULT), live.result);
-                self.turn.order_to_run(l::OP_RETURN)?;
-                self.live = None;
+                let order = self.put_queued(l::OP_RETURN, l::OP_RETURN_COPY);
+                self.turn.order_to_run(order)?;
                 return Poll::Ready(Ok(None));
+            }
+            if self.phase != Phase::Saving {
+                ready!(self.poll_flushed(cx))?;
             }
             ready!(self.poll_save(cx))?;
         }
@@ -149,7 +161,8 @@ impl SystrapThread {
         }
         self.put_regs();
         self.live = None;
-        self.turn.order_to_run(l::OP_RUN)?;
+        let order = self.put_queued(l::OP_RUN, l::OP_RUN_COPY);
+        self.turn.order_to_run(order)?;
         Poll::Ready(Ok(None))
     }
 }
@@ -221,6 +234,15 @@ impl GuestThread for SystrapThread {
             let Ok(entry) = entry else {
                 return Poll::Ready(Trap::Killed);
             };
+            if entry == Entry::Fault {
+                if self.queue_faulted().is_err() {
+                    return Poll::Ready(Trap::Killed);
+                }
+                continue;
+            }
+            self.live = None;
+            self.queued = None;
+            self.offer = Offer::default();
             if let Some(trap) = self.trap(entry) {
                 let Some((_, work)) = self.patching.get_mut() else {
                     return Poll::Ready(trap);
@@ -230,6 +252,14 @@ impl GuestThread for SystrapThread {
                 return Poll::Ready(trap);
             }
         }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.queued.is_none() {
+            return Poll::Ready(());
+        }
+        // Nobody misses what a dead stub does not hold.
+        self.poll_flushed(cx).map(drop)
     }
 
     fn has_windows(&self) -> bool {
@@ -247,7 +277,12 @@ impl GuestThread for SystrapThread {
         let mut transfer = match self.phase {
             Phase::Transferring(transfer) => transfer,
             _ => {
+                if let Some(done) = self.transfer_offered(way, addr, len, side) {
+                    return Poll::Ready(done);
+                }
                 ready!(self.poll_settle(cx, addr, len));
+                // Of a dead stub the transfer itself hears.
+                let _ = ready!(self.poll_flushed(cx));
                 Transfer::default()
             }
         };
@@ -292,6 +327,8 @@ impl GuestThread for SystrapThread {
         let len = len.min(view.len());
         if !ordered {
             ready!(self.poll_settle(cx, addr, to_usize(len)));
+            // Of a dead stub the copy itself hears.
+            let _ = ready!(self.poll_flushed(cx));
         }
         let polled = views::poll_copy(&mut self.turn, &mut ordered, cx, from, addr, len);
         self.phase = if ordered { Phase::Command } else { Phase::Idle };
@@ -339,7 +376,7 @@ impl GuestThread for SystrapThread {
                 return Poll::Ready(Err(FAULT));
             }
             ready!(self.poll_settle(cx, addr, size_of::<u32>()));
-            if ready!(self.turn.poll_answer(cx)).is_err() {
+            if ready!(self.poll_flushed(cx)).is_err() {
                 return Poll::Ready(Err(FAULT));
             }
             let (kind, operand, new) = match op {
@@ -421,6 +458,9 @@ impl GuestThread for SystrapThread {
 
     fn clone_thread(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
+            poll_fn(|cx| self.poll_flushed(cx))
+                .await
+                .map_err(super::stub::no_process)?;
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;
@@ -435,6 +475,9 @@ impl GuestThread for SystrapThread {
 
     fn fork(&mut self) -> BoxFuture<'_, Result<Box<dyn GuestThread>, Errno>> {
         Box::pin(async move {
+            poll_fn(|cx| self.poll_flushed(cx))
+                .await
+                .map_err(super::stub::no_process)?;
             poll_fn(|cx| self.poll_save(cx))
                 .await
                 .map_err(super::stub::no_process)?;

@@ -16,7 +16,7 @@ pub(super) enum Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Copy::In(bytes) | Copy::Str(bytes) => bytes.len(),
             Copy::Out(bytes) => bytes.len(),
@@ -43,9 +43,12 @@ impl SystrapThread {
                 _ => (0, 0),
             };
             if chunk == 0 {
+                if let Some(done) = self.copy_offered(addr, &mut copy) {
+                    return Poll::Ready(Ok(done));
+                }
                 ready!(self.poll_settle(cx, addr, len));
                 // The stub has to be waiting; a new one may not be yet.
-                if ready!(self.turn.poll_answer(cx)).is_err() {
+                if ready!(self.poll_flushed(cx)).is_err() {
                     self.phase = Phase::Idle;
                     return Poll::Ready(Err(CopyFault { copied: done }));
                 }

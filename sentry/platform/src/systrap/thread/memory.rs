@@ -33,6 +33,12 @@ impl SystrapThread {
     }
 
     pub(super) async fn apply_all(&mut self, ops: &[MemOp<'_>]) -> Result<(), MemError> {
+        // What was put aside goes where it was to go.
+        let settled = poll_fn(|cx| self.poll_flushed(cx)).await;
+        settled.map_err(|dead| MemError {
+            index: 0,
+            errno: no_process(dead),
+        })?;
         let memory = self.space.stub.machine.memory_calls;
         let mut index = 0;
         while let Some(op) = ops.get(index) {
@@ -98,7 +104,7 @@ impl SystrapThread {
         if !self.space.stub.has_single_thread() {
             return Err(failed(Errno::EBUSY));
         }
-        poll_fn(|cx| self.turn.poll_answer(cx))
+        poll_fn(|cx| self.poll_flushed(cx))
             .await
             .map_err(|dead| failed(no_process(dead)))?;
         self.recent.flush(&self.space.calls(), 0);

@@ -238,6 +238,7 @@ impl SystrapThread {
         });
         self.regs = OnceLock::new();
         self.unpublished = true;
+        self.take_offer();
         if self.recent.add() {
             self.recent.flush(&self.space.calls(), 0);
         }

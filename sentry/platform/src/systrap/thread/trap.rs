@@ -45,6 +45,9 @@ impl SystrapThread {
                 self.note_site();
             }
         }
+        if signo.cast_signed() == libc::SIGSYS && arch == AUDIT_ARCH_X86_64 {
+            self.take_offer();
+        }
         let regs = &mut self.current_mut().current;
         match signo.cast_signed() {
             libc::SIGSYS if arch == AUDIT_ARCH_X86_64 => {
