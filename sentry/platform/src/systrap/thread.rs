@@ -83,7 +83,8 @@ pub(super) struct SystrapThread {
     fs_base: u64,
     gs_base: u64,
     phase: Phase,
-    /// Where it was told last to try again an instruction that was none.
+    /// Where it was told to try again an instruction that was none, the last
+    /// time it has trapped.
     undefined: u64,
     /// A trap that is reported once its site is patched.
     patching: Mutex<Option<(Trap, BoxFuture<'static, ()>)>>,

@@ -30,6 +30,7 @@ impl SystrapSpace {
         let gone = |dead| failed(no_process(dead));
         let plan = memop::plan(op, self.stub.machine.memory_calls).map_err(failed)?;
         let control = self.stub.control.lock().await.map_err(gone)?;
+        let _changing = self.texts.begin_change();
         let before = self.texts.before(op);
         for mapping in &before.restore {
             self.restore(&control, mapping).await.map_err(gone)?;
@@ -127,6 +128,7 @@ impl SystrapSpace {
             if self.run_calls(control, &calls, None).await?.is_err() {
                 // Some have changed.
                 control.run(&[HostCall::close_received()]).await?;
+                let _changing = self.texts.begin_change();
                 if let Some(mapping) = self.texts.retire(start) {
                     self.restore(control, &mapping).await?;
                 }

@@ -132,6 +132,17 @@ pub(in super::super) struct TextMap {
     patched: AtomicBool,
     /// Changes when trampolines go away.
     epoch: AtomicU32,
+    /// Operations on texts that are under way.
+    changing: AtomicU32,
+}
+
+/// While it lives, texts may not be what the map says.
+pub(in super::super) struct Changing<'a>(&'a TextMap);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changing.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Clone for TextMap {
@@ -140,6 +151,7 @@ impl Clone for TextMap {
             inner: Mutex::new(self.inner.lock().clone()),
             patched: AtomicBool::new(self.patched.load(Ordering::Relaxed)),
             epoch: AtomicU32::new(0),
+            changing: AtomicU32::new(0),
         }
     }
 }
@@ -190,6 +202,17 @@ impl TextMap {
     /// can't return there.
     pub(in super::super) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// To be held from [`Self::before`] until the stub has what it says.
+    pub(in super::super) fn begin_change(&self) -> Changing<'_> {
+        self.changing.fetch_add(1, Ordering::SeqCst);
+        Changing(self)
+    }
+
+    /// Whether a thread may find text that is about to get its own pages back.
+    pub(in super::super) fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::SeqCst) != 0
     }
 
     /// Whether `op` concerns texts or trampolines, so that it takes

@@ -239,6 +239,7 @@ impl SystrapThread {
         self.regs = OnceLock::new();
         self.unpublished = true;
         self.take_offer();
+        self.undefined = 0;
         if self.recent.add() {
             self.recent.flush(&self.space.calls(), 0);
         }

@@ -27,6 +27,9 @@ impl SystrapThread {
         let reg = |index: u64| map.load(self.turn.field(l::C_REGS + index * 8));
         let (trap_no, error_code) = (reg(l::REG_TRAPNO), reg(l::REG_ERR));
         self.take_regs();
+        if signo.cast_signed() != libc::SIGILL && signo != l::INTERRUPT_SIGNAL {
+            self.undefined = 0;
+        }
         if signo.cast_signed() == libc::SIGSEGV && self.space.put_off.concerns(addr, 1) {
             self.start_settling();
             return None;
@@ -118,9 +121,11 @@ impl SystrapThread {
                 None
             }
             // Where the guest has come to a place whose instruction has moved:
-            // it goes on there. If it has come back since, once.
+            // it goes on there. If it has come back since, once; if it is
+            // about to, until it has.
             _ if signo == libc::SIGILL.cast_unsigned()
                 && (texts.host_pc(regs.rip) != regs.rip
+                    || texts.is_changing() && texts.was_moved(regs.rip)
                     || self.undefined != regs.rip && texts.was_moved(regs.rip)) =>
             {
                 self.undefined = regs.rip;
