@@ -99,6 +99,16 @@ redis() {
 work_redis_set() { redis set 30000; }
 work_redis_get() { redis get 30000; }
 
+prepare_memcached() { command -v memcached memcaslap > /dev/null; }
+work_memcached() {
+    memcached -u nobody -l 127.0.0.1 -p 11390 -t 2 > server.log 2>&1 &
+    server=$!
+    await bash -c '< /dev/tcp/127.0.0.1/11390'
+    memcaslap -s 127.0.0.1:11390 -T 1 -c 16 -t 3s -X 100 > out
+    kill $server; wait $server || true
+    report "$(awk '/^Run time:/ { rate = $6 } END { if (rate + 0 <= 0) exit 1; printf "%.1f\n", 1e9 / rate }' out)"
+}
+
 work_nginx_wrk() {
     head -c 1024 /dev/zero | tr '\0' x > file
     printf 'daemon off; user root; worker_processes 1; pid %s/pid; error_log %s/log;\nevents {}\nhttp { access_log off; server { listen 127.0.0.1:8390; root %s; } }\n' $PWD $PWD $PWD > conf

@@ -189,6 +189,7 @@ pub const ROWS: &[Row] = &[
     program("sqlite-100k", 1.1, "100,000 inserts in one transaction"),
     program("redis-set", 1.0, "redis-benchmark SET, 50 clients"),
     program("redis-get", 1.0, "redis-benchmark GET, 50 clients"),
+    program("memcached", 1.0, "memcached, 90 % get, by memcaslap"),
     program("nginx-wrk", 1.0, "nginx, 1 KiB, by wrk"),
     program("pgbench", 1.2, "pgbench on a unix socket"),
     program("sha256", 1.02, "sha256sum of 256 MiB"),
