@@ -106,7 +106,7 @@ work_memcached() {
     await bash -c '< /dev/tcp/127.0.0.1/11390'
     memcaslap -s 127.0.0.1:11390 -T 1 -c 16 -t 3s -X 100 > out
     kill $server; wait $server || true
-    report "$(awk '/^Run time:/ { rate = $6 } END { if (rate + 0 <= 0) exit 1; printf "%.1f\n", 1e9 / rate }' out)"
+    report "$(awk '/^Run time:/ { rate = $7 } END { if (rate + 0 <= 0) exit 1; printf "%.1f\n", 1e9 / rate }' out)"
 }
 
 work_nginx_wrk() {
