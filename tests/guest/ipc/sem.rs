@@ -155,6 +155,9 @@ unsafe fn sem_errors() {
     );
     err!(libc::EINVAL, semop(id, &[]));
     err!(libc::E2BIG, semop(id, &vec![(0, 1, 0); 600]));
+    // Their number is looked at before who they are for.
+    err!(libc::E2BIG, semop(-1, &vec![(0, 1, 0); 600]));
+    err!(libc::EINVAL, semop(-1, &[(0, 1, 0)]));
     sem_rm(id);
 }
 

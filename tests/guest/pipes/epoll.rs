@@ -14,6 +14,7 @@ cases![
     epoll_maxevents_fair,
     epoll_edge_new_data,
     epoll_exclusive_and_threads,
+    epoll_exclusive_limits,
     epoll_pwait2_timeout,
     epoll_wakes_thread,
     epoll_fork_shares,
@@ -291,6 +292,30 @@ unsafe fn epoll_exclusive_and_threads() {
     err!(
         libc::EINVAL,
         ctl(e2, libc::EPOLL_CTL_MOD, r2, libc::EPOLLIN, 0)
+    );
+}
+
+unsafe fn epoll_exclusive_limits() {
+    let (e, other) = (ep(), ep());
+    let (r, _w) = pipe();
+    let exclusive = libc::EPOLLEXCLUSIVE | libc::EPOLLIN;
+    // Nothing is modified to it, also not what is not there.
+    err!(libc::EINVAL, ctl(e, libc::EPOLL_CTL_MOD, r, exclusive, 0));
+    err!(libc::ENOENT, ctl(e, libc::EPOLL_CTL_DEL, r, exclusive, 0));
+    for with in [libc::EPOLLONESHOT, libc::EPOLLRDHUP, libc::EPOLLPRI] {
+        err!(
+            libc::EINVAL,
+            ctl(e, libc::EPOLL_CTL_ADD, r, exclusive | with, 0)
+        );
+    }
+    err!(
+        libc::EINVAL,
+        ctl(e, libc::EPOLL_CTL_ADD, other, exclusive, 0)
+    );
+    ok!(ctl(e, libc::EPOLL_CTL_ADD, r, exclusive | libc::EPOLLET, 0));
+    err!(
+        libc::EINVAL,
+        ctl(e, libc::EPOLL_CTL_MOD, r, libc::EPOLLIN, 0)
     );
 }
 

@@ -8,7 +8,8 @@ cases![
     tcp_v6_dual_stack,
     tcp_v6only,
     udp_v6,
-    udp_v6_too_long
+    udp_v6_too_long,
+    udp_v6_takes_v4_addresses
 ];
 
 unsafe fn tcp_v6() {
@@ -127,6 +128,7 @@ unsafe fn udp_v6_too_long() {
     );
     let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
     err!(libc::EDESTADDRREQ, send(a, &long, 0));
+    err!(libc::EDESTADDRREQ, send(a, b"urgent", libc::MSG_OOB));
     let b = socket(libc::AF_INET6, libc::SOCK_DGRAM);
     ok!(libc::bind(
         b,
@@ -140,4 +142,55 @@ unsafe fn udp_v6_too_long() {
         28
     ));
     err!(libc::EMSGSIZE, send(a, &long, 0));
+}
+
+unsafe fn udp_v6_takes_v4_addresses() {
+    need_v6();
+    let b = socket(libc::AF_INET, libc::SOCK_DGRAM);
+    ok!(bind4(b, 0));
+    let to = v4(port_of(b));
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    ok!(libc::sendto(
+        a,
+        b"one".as_ptr().cast(),
+        3,
+        0,
+        (&to as *const libc::sockaddr_in).cast(),
+        16
+    ));
+    eq!(recv(b, 9, 0), b"one");
+    ok!(connect4(a, port_of(b)));
+    ok!(send(a, b"two", 0));
+    eq!(recv(b, 9, 0), b"two");
+    err!(libc::EOPNOTSUPP, send(a, b"x", libc::MSG_OOB));
+    let mut peer: libc::sockaddr_in6 = std::mem::zeroed();
+    let mut len = 28;
+    ok!(libc::getpeername(
+        a,
+        (&mut peer as *mut libc::sockaddr_in6).cast(),
+        &mut len
+    ));
+    eq!(i32::from(peer.sin6_family), libc::AF_INET6);
+    eq!(peer.sin6_addr.s6_addr[10..], [0xff, 0xff, 127, 0, 0, 1]);
+    // Unless it is to be for IPv6 alone.
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    ok!(setopt(a, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1));
+    err!(libc::EAFNOSUPPORT, connect4(a, port_of(b)));
+    err!(
+        libc::ENETUNREACH,
+        libc::sendto(
+            a,
+            b"one".as_ptr().cast(),
+            3,
+            0,
+            (&to as *const libc::sockaddr_in).cast(),
+            16
+        )
+    );
+    // Bound it is to an address of its own family.
+    let a = socket(libc::AF_INET6, libc::SOCK_DGRAM);
+    err!(
+        libc::EAFNOSUPPORT,
+        libc::bind(a, (&v4(0) as *const libc::sockaddr_in).cast(), 28)
+    );
 }

@@ -6,6 +6,7 @@ use crate::util::*;
 cases![
     socket_errors,
     so_options,
+    options_of_other_protocols,
     so_timeouts,
     so_linger_and_error,
     accept4_flags,
@@ -96,6 +97,22 @@ unsafe fn so_options() {
         getopt(s, libc::SOL_SOCKET, libc::SO_PROTOCOL),
         libc::IPPROTO_TCP
     );
+}
+
+unsafe fn options_of_other_protocols() {
+    for (family, unknown) in [
+        (libc::AF_INET, libc::EOPNOTSUPP),
+        (libc::AF_INET6, libc::ENOPROTOOPT),
+    ] {
+        let datagrams = socket(family, libc::SOCK_DGRAM);
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        err!(libc::ENOPROTOOPT, setopt(datagrams, level, name, 1));
+        err!(unknown, getopt_raw(datagrams, level, name));
+        let stream = socket(family, libc::SOCK_STREAM);
+        let (level, name) = (libc::IPPROTO_UDP, libc::UDP_CORK);
+        err!(libc::ENOPROTOOPT, setopt(stream, level, name, 1));
+        err!(unknown, getopt_raw(stream, level, name));
+    }
 }
 
 unsafe fn getsockopt_sizes() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use syscall_tables::Errno;
-use syscall_tables::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent};
+use syscall_tables::abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent, PollEvents};
 use zerocopy::IntoBytes as _;
 
 use super::poll::{deadline_in, read_timespec, set_mask};
@@ -14,6 +14,15 @@ use crate::fs::epoll::Epoll;
 use crate::sync::Events;
 use crate::user::Args;
 use crate::vfs::{Fd, FdFlags, StatusFlags};
+
+/// What `EPOLLEXCLUSIVE` goes with.
+const EXCLUSIVE_WITH: PollEvents = PollEvents::EPOLLEXCLUSIVE
+    .union(PollEvents::POLLIN)
+    .union(PollEvents::POLLOUT)
+    .union(PollEvents::POLLERR)
+    .union(PollEvents::POLLHUP)
+    .union(PollEvents::EPOLLWAKEUP)
+    .union(PollEvents::EPOLLET);
 
 /// `EPOLL_CLOEXEC`.
 const CLOEXEC: u32 = 0o2000000;
@@ -59,6 +68,14 @@ pub async fn epoll_ctl(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
     let epoll = instance.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
     if Arc::ptr_eq(&instance, &target) {
         return Err(Errno::EINVAL);
+    }
+    let events = PollEvents::from_bits_retain(event.events);
+    if events.contains(PollEvents::EPOLLEXCLUSIVE) {
+        let nested = target.downcast::<Epoll>().is_some();
+        let fits = !nested && EXCLUSIVE_WITH.contains(events);
+        if operation == EPOLL_CTL_MOD || operation == EPOLL_CTL_ADD && !fits {
+            return Err(Errno::EINVAL);
+        }
     }
     match operation {
         EPOLL_CTL_ADD => epoll.add(fd, &target, event)?,

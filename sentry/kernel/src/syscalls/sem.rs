@@ -38,17 +38,16 @@ pub async fn semtimedop(ctx: &mut Ctx<'_>, args: Args) -> SysResult {
 
 async fn operate(ctx: &mut Ctx<'_>, args: Args, deadline: Option<Instant>) -> SysResult {
     let count = args.u32(2);
-    if count == 0 || args.i32(0) < 0 {
-        return Err(Errno::EINVAL);
-    }
     let ns = ctx.task.namespaces().ipc.clone();
     if u64::from(count) > ns.settings.semopm.get() {
         return Err(Errno::E2BIG);
     }
+    if count == 0 {
+        return Err(Errno::EINVAL);
+    }
     let operations = ctx
         .read_array(args.ptr::<Sembuf>(1), count as usize)
         .await?;
-    let ns = ctx.task.namespaces().ipc.clone();
     let set = ns.sem.get(args.i32(0))?;
     let len = set.len();
     if operations

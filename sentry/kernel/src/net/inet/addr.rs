@@ -69,6 +69,27 @@ impl Family {
         Ok(GivenAddr::Addr(SocketAddr::new(ip.to_canonical(), port)))
     }
 
+    /// As [`Self::parse`] for destinations of datagrams, where IPv6 sockets
+    /// take IPv4 addresses in their own form too.
+    pub fn parse_destination(self, addr: &[u8]) -> Result<GivenAddr, Errno> {
+        let family = addr
+            .first_chunk::<2>()
+            .map(|family| u16::from_ne_bytes(*family));
+        match (self, family) {
+            (Self::V6, Some(AF_INET)) => Self::V4.parse(addr),
+            _ => self.parse(addr),
+        }
+    }
+
+    /// What asking for an option of a protocol that is not the socket's
+    /// answers; setting it is `ENOPROTOOPT` always.
+    pub const fn no_such_level(self) -> Errno {
+        match self {
+            Self::V4 => Errno::EOPNOTSUPP,
+            Self::V6 => Errno::ENOPROTOOPT,
+        }
+    }
+
     /// `addr` as a socket of this family shows it.
     pub fn to_wire(self, addr: SocketAddr) -> Vec<u8> {
         let port = addr.port().to_be_bytes();

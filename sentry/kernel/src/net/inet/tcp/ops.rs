@@ -5,8 +5,8 @@ use std::sync::Arc;
 use syscall_tables::Errno;
 use syscall_tables::abi::{
     IP_MTU, IP_OPTIONS_OPT, IPV6_MTU, IPV6_V6ONLY, MsgFlags, SO_PEERCRED, SOL_IP, SOL_IPV6,
-    SOL_SOCKET, SOL_TCP, TCP_CC_INFO, TCP_CONGESTION, TCP_INFO, TCP_MAXSEG, TCP_REPAIR, TCP_ULP,
-    TcpInfo, Ucred,
+    SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_UDPLITE, TCP_CC_INFO, TCP_CONGESTION, TCP_INFO, TCP_MAXSEG,
+    TCP_REPAIR, TCP_ULP, TcpInfo, Ucred,
 };
 use zerocopy::IntoBytes;
 
@@ -127,6 +127,7 @@ impl Socket for TcpSocket {
                 }
                 LOOPBACK_MTU
             }
+            (SOL_UDP | SOL_UDPLITE, _) => return Err(self.family.no_such_level()),
             (SOL_IP, IP_OPTIONS_OPT) => return Ok(Vec::new()),
             _ => {
                 let options = self.options.lock();
@@ -140,6 +141,7 @@ impl Socket for TcpSocket {
         let creds = ctx.task.creds();
         match (level, name) {
             (SOL_SOCKET, _) => self.base.set_option(ctx, name, value),
+            (SOL_UDP | SOL_UDPLITE, _) => Err(Errno::ENOPROTOOPT),
             (SOL_TCP, TCP_CONGESTION) => {
                 let wanted = value.split(|byte| *byte == 0).next().unwrap_or_default();
                 if wanted == CONGESTION || wanted == b"reno" {

@@ -7,7 +7,7 @@ use syscall_tables::Errno;
 use syscall_tables::abi::{
     IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IP_MTU, IP_MULTICAST_IF, IP_OPTIONS_OPT,
     IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP, IPV6_MTU, IPV6_V6ONLY, IpMreqn, Ipv6Mreq, MsgFlags,
-    SO_PEERCRED, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_UDP, SOL_UDPLITE, UDPLITE_RECV_CSCOV,
+    SO_PEERCRED, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_UDPLITE, UDPLITE_RECV_CSCOV,
     UDPLITE_SEND_CSCOV, Ucred,
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -154,6 +154,7 @@ impl Socket for UdpSocket {
                 }
                 Ok(LOOPBACK_MTU.to_ne_bytes().to_vec())
             }
+            (SOL_TCP, _) => Err(self.family.no_such_level()),
             (SOL_IP, IP_OPTIONS_OPT) => Ok(Vec::new()),
             (SOL_IP, IP_MULTICAST_IF) => Ok(vec![0; 4]),
             _ => {
@@ -167,6 +168,7 @@ impl Socket for UdpSocket {
     fn set_option(&self, ctx: &Ctx<'_>, level: u32, name: u32, value: &[u8]) -> Result<(), Errno> {
         match (level, name) {
             (SOL_SOCKET, _) => self.base.set_option(ctx, name, value),
+            (SOL_TCP, _) => Err(Errno::ENOPROTOOPT),
             (SOL_IP, IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP)
             | (SOL_IPV6, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP) => {
                 self.membership(level, name, value)

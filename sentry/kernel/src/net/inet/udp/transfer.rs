@@ -78,10 +78,18 @@ impl UdpSocket {
     }
 
     pub(super) fn do_connect(&self, addr: &[u8]) -> Result<(), Errno> {
-        let GivenAddr::Addr(to) = self.family.parse(addr)? else {
+        let GivenAddr::Addr(to) = self.family.parse_destination(addr)? else {
             self.disconnect();
             return Ok(());
         };
+        if to.is_ipv4() && self.options.lock().is_on(SOL_IPV6, IPV6_V6ONLY) {
+            let own = self.family.parse(addr).is_ok();
+            return Err(if own {
+                Errno::ENETUNREACH
+            } else {
+                Errno::EAFNOSUPPORT
+            });
+        }
         if is_broadcast(to.ip()) && !self.base.is_on(SO_BROADCAST) {
             return Err(Errno::EACCES);
         }
@@ -127,11 +135,14 @@ impl UdpSocket {
     }
 
     pub(super) fn do_send(&self, request: &SendRequest<'_>) -> Result<usize, Errno> {
-        if request.flags.contains(MsgFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        if self.family == super::Family::V4 && request.data.len() > usize::from(u16::MAX) {
-            return Err(Errno::EMSGSIZE);
+        let urgent = request.flags.contains(MsgFlags::MSG_OOB);
+        if self.family == super::Family::V4 {
+            if request.data.len() > usize::from(u16::MAX) {
+                return Err(Errno::EMSGSIZE);
+            }
+            if urgent {
+                return Err(Errno::EOPNOTSUPP);
+            }
         }
         let (peer, send_ended) = {
             let state = self.state.lock();
@@ -140,13 +151,18 @@ impl UdpSocket {
         if send_ended {
             return Err(Errno::EPIPE);
         }
-        let given = request.to.map(|addr| self.family.parse(addr)).transpose()?;
+        let given = request.to.map(|addr| self.family.parse_destination(addr));
+        let given = given.transpose()?;
         let to = match (given, peer) {
             (Some(GivenAddr::Addr(to)), _) => to,
             (Some(GivenAddr::Unspecified), None) => return Err(Errno::EAFNOSUPPORT),
             (Some(GivenAddr::Unspecified), Some(peer)) | (None, Some(peer)) => peer,
             (None, None) => return Err(Errno::EDESTADDRREQ),
         };
+        // IPv6 has no rule about urgent datagrams.
+        if urgent && to.is_ipv4() {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let longest = if to.is_ipv4() { MAX_V4 } else { MAX_V6 };
         if request.data.len() > longest {
             return Err(Errno::EMSGSIZE);
