@@ -1,6 +1,8 @@
 //! Random but sensible calls with their results, one line each, to compare
-//! kernels: `trace-syscalls SEED CALLS`, in an empty directory, which becomes
-//! the root of the process. The same seed makes the same calls wherever the
+//! kernels: `trace-syscalls SEED CALLS [AREA]`, in an empty directory, which
+//! becomes the root of the process. AREA is `options` (of sockets), `waits`
+//! (epoll, poll, event files) or `ipc`, the first two in a network namespace
+//! of its own, the last in one for IPC; without it files prevail. The same seed makes the same calls wherever the
 //! same results come back, so the first line that differs between two kernels
 //! shows a call that one of them gets wrong.
 //!
@@ -11,10 +13,13 @@
 mod attribute;
 mod descriptor;
 mod file;
+mod ipc;
 mod memory;
+mod option;
 mod path;
 mod pipe;
 mod process;
+mod wait;
 
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -51,11 +56,23 @@ const NAMES: &[&str] = &[
     "../a", "/d/x", "//a", "nope/x", "a/x", "s/", "/", "d/e/..", "./.", "loop", "loop/x",
 ];
 
+/// What most calls are about.
+#[derive(Clone, Copy)]
+enum Area {
+    Files,
+    Options,
+    Waits,
+    Ipc,
+}
+
 struct Tracer {
     random: Random,
     buf: Vec<u8>,
     line: String,
     mapped: *mut u8,
+    area: Area,
+    /// Ids of the IPC objects made.
+    objects: Vec<i64>,
 }
 
 const BUF: usize = 1 << 16;
@@ -163,7 +180,19 @@ impl Tracer {
 
     fn step(&mut self) {
         self.line.clear();
-        let result = match self.random.below(16) {
+        let result = match (self.area, self.random.below(16)) {
+            (Area::Options, 0..=12) => self.option_call(),
+            (Area::Waits, 0..=9) => self.wait_call(),
+            (Area::Ipc, 0..=14) => self.ipc_call(),
+            (Area::Options | Area::Waits, 13) => self.descriptor_call(),
+            (Area::Options | Area::Waits, _) => self.pipe_call(),
+            (_, choice) => self.file_step(choice),
+        };
+        println!("{} = {result}", self.line);
+    }
+
+    fn file_step(&mut self, choice: u64) -> i64 {
+        match choice {
             0..=4 => self.path_call(),
             5..=9 => self.file_call(),
             10..=11 => self.descriptor_call(),
@@ -171,16 +200,24 @@ impl Tracer {
             13 => self.pipe_call(),
             14 => self.memory_call(),
             _ => self.process_call(),
-        };
-        println!("{} = {result}", self.line);
+        }
     }
 }
 
 fn main() {
-    let mut args = std::env::args()
-        .skip(1)
-        .map(|arg| arg.parse::<u64>().expect("a number"));
-    let (seed, calls) = (args.next().expect("SEED"), args.next().expect("CALLS"));
+    let mut args = std::env::args().skip(1);
+    let mut number = || -> u64 {
+        let arg = args.next().expect("SEED CALLS [AREA]");
+        arg.parse().expect("a number")
+    };
+    let (seed, calls) = (number(), number());
+    let area = match args.next().as_deref() {
+        None => Area::Files,
+        Some("options") => Area::Options,
+        Some("waits") => Area::Waits,
+        Some("ipc") => Area::Ipc,
+        Some(_) => panic!("AREA is options, waits or ipc"),
+    };
     // SAFETY: plain calls before anything else runs; the mapping is used by
     // numbers only.
     let mapped = unsafe {
@@ -204,6 +241,8 @@ fn main() {
         buf: vec![0; BUF],
         line: String::new(),
         mapped: mapped.cast(),
+        area,
+        objects: Vec::new(),
     };
     for _ in 0..20 {
         tracer.random.next();
