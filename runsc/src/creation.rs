@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Holder};
 use crate::hooks::{self, Point};
 use crate::launch::{self, Created};
 use crate::plan::ContainerPlan;
@@ -22,6 +22,8 @@ pub struct Creation {
     entry: Option<Entry>,
     processes: Vec<Pid>,
     cgroup: Option<Cgroup>,
+    /// Keeps the cgroup while it is empty.
+    holder: Option<Holder>,
 }
 
 impl Creation {
@@ -46,6 +48,7 @@ impl Creation {
             entry: Some(entry),
             processes: Vec::new(),
             cgroup: None,
+            holder: None,
         };
         let record = &mut creation.record;
         record.creator_start_time = start_time(creator).context("/proc is not mounted")?;
@@ -53,8 +56,10 @@ impl Creation {
         // From here on `delete` finds all there is, whenever this process dies.
         creation.save()?;
         if let Some(cgroup) = creation.record.cgroup.clone() {
-            cgroup.create()?;
+            cgroup.check_empty()?;
+            // Also what a failure leaves of it goes with the creation.
             creation.cgroup = Some(cgroup.clone());
+            creation.holder = cgroup.create(&creation.record.plan)?;
             if let Some(resources) = &creation.record.plan.host.resources {
                 cgroup
                     .apply(resources)
@@ -126,6 +131,7 @@ impl Creation {
         self.save()?;
         self.processes.clear();
         self.cgroup = None;
+        self.holder = None;
         Ok(Created {
             entry: self.entry.take().context("the container is made")?,
             record: self.record.clone(),
@@ -144,6 +150,7 @@ impl Drop for Creation {
             let _ = kill(*pid, Signal::SIGKILL);
             let _ = nix::sys::wait::waitpid(*pid, None);
         }
+        self.holder = None;
         let cgroup = self.cgroup.take().map_or(Ok(()), |cgroup| cgroup.remove());
         let entry = self.entry.take().map_or(Ok(()), Entry::remove);
         for err in [cgroup, entry].into_iter().filter_map(Result::err) {

@@ -311,7 +311,8 @@ pub fn locate_cgroup(plan: &ContainerPlan) -> Result<Option<Cgroup>> {
         CgroupUse::None => return Ok(None),
         CgroupUse::Files => {}
         CgroupUse::Systemd => {
-            bail!("--systemd-cgroup is not supported; set the engine's cgroup driver to cgroupfs")
+            let path = host.cgroups_path.as_deref();
+            return Cgroup::locate_scope(path, &plan.id).map(Some);
         }
     }
     let cgroup = Cgroup::locate(host.cgroups_path.as_deref(), &plan.id)?;

@@ -8,14 +8,18 @@
 //! | `pressure.rs` | hearing that memory runs short |
 //! | `settings.rs` | resources of an OCI configuration as file contents |
 //! | `stats.rs` | counters |
+//! | `systemd.rs` | systemd as the maker of cgroups |
+//! | `bus.rs` | calls to it |
 //!
 //! Version 1, version 2 and hybrid set-ups are served alike: a container has
 //! one directory in each mounted hierarchy.
 
+mod bus;
 mod hierarchy;
 mod pressure;
 mod settings;
 mod stats;
+mod systemd;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -30,10 +34,13 @@ use oci_spec::runtime::LinuxResources;
 use sentry_kernel::limits::HOST_FILES;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::ContainerPlan;
 use crate::sys::Born;
 use hierarchy::mounted;
 pub use settings::limits;
 pub use stats::Stats;
+pub use systemd::Holder;
+use systemd::Unit;
 
 /// How long killed processes may take to leave their cgroup.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +49,9 @@ const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cgroup {
     dirs: Vec<Dir>,
+    /// Its scope, if systemd makes it.
+    #[serde(default)]
+    unit: Option<Unit>,
 }
 
 /// The cgroup's directory in one hierarchy.
@@ -84,17 +94,69 @@ impl Cgroup {
                 controllers: hierarchy.controllers,
             })
             .collect();
-        Ok(Self { dirs })
+        Ok(Self { dirs, unit: None })
     }
 
-    /// Makes the directories that are missing; processes of others must not
-    /// be there, since they would end with the container.
-    pub fn create(&self) -> Result<()> {
+    /// As [`Self::locate`], for a cgroup that systemd makes.
+    pub fn locate_scope(cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+        ensure!(
+            crate::user::is_host_root(),
+            "--systemd-cgroup needs root of the host; without it use the cgroupfs driver"
+        );
+        let unit = Unit::of(cgroups_path, id)?;
+        let path = unit.path()?;
+        let dirs = mounted()?
+            .into_iter()
+            .map(|hierarchy| Dir {
+                path: hierarchy.mount_point.join(&path),
+                version: hierarchy.version,
+                controllers: hierarchy.controllers,
+            })
+            .collect();
+        Ok(Self {
+            dirs,
+            unit: Some(unit),
+        })
+    }
+
+    /// Makes the cgroup. The answer is to be kept until processes of the
+    /// container are there.
+    pub fn create(&self, plan: &ContainerPlan) -> Result<Option<Holder>> {
+        let Some(unit) = &self.unit else {
+            self.create_dirs()?;
+            return Ok(None);
+        };
+        let settings = match &plan.host.resources {
+            Some(resources) => settings::of(resources, self.main_version())?,
+            None => Vec::new(),
+        };
+        let holder = Holder::start()?;
+        let description = format!("runsc container {}", plan.id);
+        unit.start(holder.pid(), &description, &settings, &plan.annotations)?;
+        // Those of hierarchies that systemd leaves alone.
+        self.create_dirs()?;
+        Ok(Some(holder))
+    }
+
+    /// The version that has the controllers.
+    fn main_version(&self) -> Version {
+        let old = self.dirs.iter().any(|dir| dir.version == Version::V1);
+        if old { Version::V1 } else { Version::V2 }
+    }
+
+    /// Refuses a cgroup with processes of others, who would end with the
+    /// container.
+    pub fn check_empty(&self) -> Result<()> {
         let others = self.processes().len();
         ensure!(
             others == 0,
             "the container's cgroup is not empty: {others} process(es) found"
         );
+        Ok(())
+    }
+
+    /// Makes the directories that are missing.
+    fn create_dirs(&self) -> Result<()> {
         for dir in &self.dirs {
             match dir.create() {
                 Ok(()) => {}
@@ -148,6 +210,14 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Changes the limits of a container that runs.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            unit.set(&settings::of(resources, self.main_version())?)?;
+        }
+        self.apply(resources)
     }
 
     /// Sets the limits that `resources` names.
@@ -210,8 +280,20 @@ impl Cgroup {
         pids
     }
 
-    /// Kills everything here and removes the directories.
+    /// Kills everything here and removes the cgroup.
     pub fn remove(&self) -> Result<()> {
+        self.remove_dirs()?;
+        if let Some(unit) = &self.unit {
+            // Without its cgroup it ends by itself, if later: systemd may be
+            // out of reach by now.
+            let _ = unit.stop();
+            // Which may have made them once more meanwhile.
+            self.remove_dirs()?;
+        }
+        Ok(())
+    }
+
+    fn remove_dirs(&self) -> Result<()> {
         let deadline = Instant::now() + EMPTY_TIMEOUT;
         let mut pause = Duration::from_micros(500);
         loop {

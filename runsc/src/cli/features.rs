@@ -27,7 +27,7 @@ impl Features {
                 "cgroup": {
                     "v1": true,
                     "v2": true,
-                    "systemd": false,
+                    "systemd": true,
                     "systemdUser": false,
                     "rdma": true,
                 },

@@ -92,7 +92,7 @@ impl Update {
         let cgroup = cgroup.context("the container has no cgroup, which limits act through")?;
         let old = &created.record.plan.host.resources;
         let (applied, merged) = merge(old.as_ref(), change)?;
-        cgroup.apply(&applied)?;
+        cgroup.update(&applied)?;
         created.client().call(
             &Request::Limits {
                 container: self.id.clone(),

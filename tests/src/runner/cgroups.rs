@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::bundle::{Ctx, expect};
-use super::cli::Test;
+use super::cli::{SKIP, Test};
 use super::command::{self, Done};
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -22,6 +22,9 @@ pub const TESTS: &[(&str, Test)] = &[
     ("oom_kill_is_told", oom_kill_is_told),
     ("throttling_is_told", throttling_is_told),
     ("tasks_are_limited", tasks_are_limited),
+    ("containers_of_a_pod", containers_of_a_pod),
+    ("update_as_runc_does", update_as_runc_does),
+    ("systemd_scope", systemd_scope),
 ];
 
 pub(super) fn check(ok: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -445,4 +448,300 @@ fn tasks_are_limited(ctx: &Ctx<'_>) -> Result<(), String> {
     .map_err(|e| format!("{e}: {:?}", running.output()))?;
     check(running.output().starts_with("nine\n"), || running.output())?;
     running.end(&place)
+}
+
+/// Limits of one container of a pod leave the others alone.
+fn containers_of_a_pod(ctx: &Ctx<'_>) -> Result<(), String> {
+    let parent = Place::new(ctx, "pod");
+    let places = ["box", "small", "large"].map(|id| Place {
+        path: format!("{}/{id}", parent.path),
+    });
+    let [pod_place, small_place, large_place] = &places;
+    let pod = Running::start_with(ctx, "box", WAIT, |config| {
+        config["annotations"] = json!({
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-id": "box",
+        });
+        config["linux"]["cgroupsPath"] = json!(pod_place.path);
+    })?;
+    let add = |id: &str, place: &Place, memory: i64, tasks: i64, quota: i64| {
+        let script = format!(
+            "while ! test -e /go; do sleep 0.1; done; guest burn 800; guest hog 150000000; \
+             echo {id} $?; {WAIT}"
+        );
+        Running::start_with(ctx, id, &script, |config| {
+            config["annotations"] = json!({
+                "io.kubernetes.cri.container-type": "container",
+                "io.kubernetes.cri.sandbox-id": "box",
+            });
+            config["linux"]["cgroupsPath"] = json!(place.path);
+            config["linux"]["resources"] = json!({
+                "memory": {"limit": memory, "swap": memory},
+                "pids": {"limit": tasks},
+                "cpu": {"quota": quota, "period": 100_000},
+            });
+        })
+    };
+    let small = add("small", small_place, 64 << 20, 10, 20_000)?;
+    let large = add("large", large_place, 512 << 20, 100, -1)?;
+    small.shows("memory.max", "67108864")?;
+    large.shows("memory.max", "536870912")?;
+    small.shows("pids.max", "10")?;
+    large.shows("pids.max", "100")?;
+    for running in [&small, &large] {
+        expect(&running.exec("touch /go"), 0, "")?;
+    }
+    for (running, end) in [(&small, "small 137\n"), (&large, "large 0\n")] {
+        eventually(end, || running.output().ends_with(end).then_some(()))
+            .map_err(|e| format!("{e}: {:?}", running.output()))?;
+    }
+    small.counts("memory.events", "oom_kill")?;
+    small.counts("cpu.stat", "nr_throttled")?;
+    for (file, key) in [("memory.events", "oom_kill"), ("cpu.stat", "nr_throttled")] {
+        let other = large.inside(file);
+        check(keyed(&other, key) == Some(0), || {
+            format!("the other's: {other}")
+        })?;
+    }
+    let fork = "i=0; while test $i -lt 20; do sleep 3 & i=$((i+1)); done; echo all";
+    check(small.exec(fork).stderr.contains("can't fork"), || {
+        "the small one has all it wants".into()
+    })?;
+    expect(&large.exec(fork), 0, "all\n")?;
+    for id in ["small", "large", "box"] {
+        let done = ctx.run(&["delete", "--force", id]);
+        check(done.ok(), || done.describe())?;
+    }
+    for place in &places {
+        let dir = place.dir("memory");
+        check(!dir.exists(), || format!("{} is left", dir.display()))?;
+    }
+    for controller in tops() {
+        let _ = fs::remove_dir(controller.join(parent.path.trim_start_matches('/')));
+    }
+    drop(pod);
+    ctx.nothing_left()
+}
+
+/// All hierarchies of this host.
+fn tops() -> Vec<PathBuf> {
+    let top = PathBuf::from("/sys/fs/cgroup");
+    let below = fs::read_dir(&top).into_iter().flatten().flatten();
+    let mut tops: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+    tops.push(top);
+    tops
+}
+
+/// Files that limits are written to, in either version.
+const LIMIT_FILES: &[&str] = &[
+    "memory/memory.limit_in_bytes",
+    "memory/memory.memsw.limit_in_bytes",
+    "memory/memory.soft_limit_in_bytes",
+    "cpu/cpu.shares",
+    "cpu/cpu.cfs_quota_us",
+    "cpu/cpu.cfs_period_us",
+    "cpuset/cpuset.cpus",
+    "cpuset/cpuset.mems",
+    "blkio/blkio.bfq.weight",
+    "memory.max",
+    "memory.low",
+    "memory.swap.max",
+    "cpu.weight",
+    "cpu.max",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "io.bfq.weight",
+];
+
+fn limit_files(place: &Place) -> Vec<(String, String)> {
+    let name = place.path.trim_start_matches('/');
+    let found = LIMIT_FILES.iter().filter_map(|file| {
+        let path = match file.split_once('/') {
+            Some((controller, file)) => Path::new(controller).join(name).join(file),
+            None => Path::new(name).join(file),
+        };
+        let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(path)).ok()?;
+        Some(((*file).to_owned(), text.trim().to_owned()))
+    });
+    found.collect()
+}
+
+/// The same updates by `runc` leave the same in the host's files. Of tasks the
+/// host is to allow more for a sandbox.
+fn update_as_runc_does(ctx: &Ctx<'_>) -> Result<(), String> {
+    let runc = ["/usr/sbin/runc", "/usr/bin/runc"];
+    let runc = runc.into_iter().find(|path| Path::new(path).exists());
+    let runc = runc.ok_or_else(|| format!("{SKIP}runc is not installed"))?;
+    let (theirs, ours) = (Place::new(ctx, "of-runc"), Place::new(ctx, "of-ours"));
+    let resources = json!({"memory": {"limit": 256 << 20}, "cpu": {"shares": 512}});
+    let running = Running::start(ctx, &ours, WAIT, &resources)?;
+    let bundle = ctx.bundle("runc", &["/bin/sleep", "1000"], |config| {
+        config["linux"]["cgroupsPath"] = json!(theirs.path);
+        config["linux"]["resources"] = resources.clone();
+    })?;
+    let state = ctx.dir.join("runc-state");
+    let call = |args: &[&str]| {
+        let mut command = std::process::Command::new(runc);
+        command.arg("--root").arg(&state).args(args);
+        command.stdin(Stdio::null());
+        command::run(&mut command, Duration::from_secs(40))
+    };
+    let id = format!("peer-{}-{}", std::process::id(), ctx.platform);
+    let log = ctx.dir.join("runc.out");
+    let output = fs::File::create(&log).map_err(|e| e.to_string())?;
+    let errors = output.try_clone().map_err(|e| e.to_string())?;
+    let status = std::process::Command::new(runc)
+        .arg("--root")
+        .arg(&state)
+        .args(["run", "--detach", "--bundle", &bundle, &id])
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .status();
+    if !status.is_ok_and(|status| status.success()) {
+        running.end(&ours)?;
+        let why = fs::read_to_string(&log).unwrap_or_default();
+        return Err(format!("{SKIP}runc does not run here: {}", why.trim()));
+    }
+    let compared = || -> Result<(), String> {
+        for flags in UPDATES {
+            let done = call(&[&["update"], *flags, &[&id]].concat());
+            check(done.ok(), || format!("runc {flags:?}: {}", done.describe()))?;
+            running.update(flags)?;
+            let (theirs, ours) = (limit_files(&theirs), limit_files(&ours));
+            for (their, our) in theirs.iter().zip(&ours) {
+                check(their == our, || {
+                    format!("{flags:?}: {our:?}, with runc {their:?}")
+                })?;
+            }
+            check(theirs.len() == ours.len(), || {
+                format!("{theirs:?} {ours:?}")
+            })?;
+        }
+        Ok(())
+    }();
+    call(&["delete", "--force", &id]);
+    compared.and_then(|()| running.end(&ours))
+}
+
+const UPDATES: &[&[&str]] = &[
+    &["--memory", "134217728"],
+    &["--memory", "200000000", "--memory-swap", "300000000"],
+    &["--memory-reservation", "67108864"],
+    &["--cpu-share", "2048"],
+    &["--cpu-quota", "50000"],
+    &["--cpu-period", "50000", "--cpu-quota", "20000"],
+    &["--cpu-quota", "-1"],
+    &["--cpuset-cpus", "0", "--cpuset-mems", "0"],
+    &["--pids-limit", "300"],
+    &["--memory", "-1", "--memory-swap", "-1"],
+];
+
+/// `--systemd-cgroup`: a scope in its slice, limited through systemd, gone with
+/// the container.
+fn systemd_scope(ctx: &Ctx<'_>) -> Result<(), String> {
+    if !Path::new("/run/systemd/system").exists() {
+        return Err(format!("{SKIP}systemd does not run here"));
+    }
+    let name = format!("{}-{}", std::process::id(), ctx.platform);
+    let scope = format!("test-{name}.scope");
+    let place = Place {
+        path: format!("/runsc.slice/runsc-pod.slice/{scope}"),
+    };
+    let resources = json!({
+        "memory": {"limit": 128 << 20},
+        "cpu": {"quota": 50_000, "period": 100_000, "shares": 512, "cpus": "0"},
+        "pids": {"limit": 20},
+    });
+    let bundle = ctx.bundle("scope", &["/bin/sleep", "1000"], |config| {
+        config["linux"]["cgroupsPath"] = json!(format!("runsc-pod.slice:test:{name}"));
+        config["linux"]["resources"] = resources;
+        config["annotations"] = json!({"org.systemd.property.TimeoutStopSec": "uint64 7"});
+    })?;
+    let property = |property: &str| {
+        let mut command = std::process::Command::new("systemctl");
+        command.args(["show", "--value", "-p", property, &scope]);
+        let done = command::run(&mut command, Duration::from_secs(20));
+        done.stdout.trim().to_owned()
+    };
+    let is = |name: &str, wanted: &str| {
+        let found = property(name);
+        check(found == wanted, || {
+            format!("{name} is {found:?}, not {wanted:?}")
+        })
+    };
+    let create = |id: &str| {
+        let null = || Stdio::null();
+        let log = fs::File::create(ctx.dir.join("create.out")).map_err(|e| e.to_string())?;
+        let status = ctx
+            .runsc(&["--systemd-cgroup", "create", "--bundle", &bundle, id])
+            .stdin(null())
+            .stdout(null())
+            .stderr(log)
+            .status();
+        Ok::<bool, String>(status.map_err(|e| e.to_string())?.success())
+    };
+    let said = || fs::read_to_string(ctx.dir.join("create.out")).unwrap_or_default();
+    check(create("scope")?, said)?;
+    let ok = |args: &[&str]| {
+        let done = ctx.run(args);
+        check(done.ok(), || format!("{args:?}: {}", done.describe()))
+    };
+    ok(&["start", "scope"])?;
+    is("ActiveState", "active")?;
+    is("Slice", "runsc-pod.slice")?;
+    is("Delegate", "yes")?;
+    is("MemoryMax", "134217728")?;
+    is("CPUQuotaPerSecUSec", "500ms")?;
+    is("TimeoutStopUSec", "7s")?;
+    is("AllowedCPUs", "0")?;
+    let members = place.members();
+    check(members.len() >= 3, || {
+        format!("{members:?} are in the scope")
+    })?;
+    let read = |file: &str| place.read(file, file);
+    check(read("memory.max")? == "134217728", || "memory.max".into())?;
+    check(read("cpu.max")? == "50000 100000", || "cpu.max".into())?;
+    ok(&["update", "--memory", "64m", "--cpu-quota", "30000", "scope"])?;
+    is("MemoryMax", "67108864")?;
+    is("CPUQuotaPerSecUSec", "300ms")?;
+    check(read("memory.max")? == "67108864", || "memory.max".into())?;
+    // A reload does not take limits back.
+    let mut reload = std::process::Command::new("systemctl");
+    let done = command::run(reload.arg("daemon-reload"), Duration::from_secs(60));
+    check(done.ok(), || done.describe())?;
+    check(read("memory.max")? == "67108864", || {
+        "after a reload".into()
+    })?;
+    // The scope is taken: another container leaves it and its processes alone.
+    check(!create("second")?, || "two containers in one scope".into())?;
+    check(said().contains("not empty"), said)?;
+    is("ActiveState", "active")?;
+    let done = ctx.run(&["exec", "scope", "/bin/echo", "alive"]);
+    expect(&done, 0, "alive\n")?;
+    ok(&["delete", "--force", "scope"])?;
+    eventually("the end of the scope", || {
+        (property("LoadState") == "not-found").then_some(())
+    })
+    .map_err(|e| format!("{e}: {} {}", property("LoadState"), property("ActiveState")))?;
+    let dir = place.dir("memory");
+    check(!dir.exists(), || format!("{} is left", dir.display()))?;
+    // One that can't be created leaves no scope.
+    let broken = ctx.bundle("broken", &["/no/such/program"], |config| {
+        config["linux"]["cgroupsPath"] = json!(format!("runsc-pod.slice:test:{name}"));
+    })?;
+    let args = ["--systemd-cgroup", "run", "--bundle", &broken, "broken"];
+    let done = ctx.run(&args);
+    check(!done.ok(), || done.describe())?;
+    eventually("no scope", || {
+        (property("LoadState") == "not-found").then_some(())
+    })?;
+    let wrong = ctx.bundle("wrong", &["/bin/true"], |config| {
+        config["linux"]["cgroupsPath"] = json!("/a/b");
+    })?;
+    let done = ctx.run(&["--systemd-cgroup", "run", "--bundle", &wrong, "wrong"]);
+    check(done.stderr.contains("slice:prefix:name"), || {
+        done.describe()
+    })?;
+    ctx.nothing_left()
 }
