@@ -85,14 +85,15 @@ ended() {
 }
 task_status() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 export -f task_status
+runs() { eventually bash -c "[ \"\$(task_status $1)\" = RUNNING ]"; }
 
 case_run() {
     is "$(run --rm -- run echo hello)" hello
     status 7 run --rm -- run2 sh -c 'exit 7'
     is "$(run --rm -- run3 sh -c 'echo out; echo err >&2' 2>/dev/null)" out
     # ctr closes its input before there is a task to close it for otherwise.
-    is "$( (sleep 2; echo in) | run --rm -- run4 cat)" in
-    is "$( (sleep 2; head -c 3000000 /dev/zero) | run --rm -- run5 wc -c)" 3000000
+    is "$( (runs run4; echo in) | run --rm -- run4 cat)" in
+    is "$( (runs run5; head -c 3000000 /dev/zero) | run --rm -- run5 wc -c)" 3000000
     is "$(run --rm -- run6 dd if=/dev/zero bs=1000000 count=5 | wc -c)" 5000000
 }
 case_missing_program() {

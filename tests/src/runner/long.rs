@@ -5,7 +5,7 @@
 //!
 //! What fails is listed in `known-failures.txt`; the list of CPython's modules
 //! may not grow over one in twenty, and `docs/COMPATIBILITY.md` explains each
-//! (a rule in `tests/rules.rs` compares the two).
+//! (a rule in `src/rules.rs` compares the two).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -13,8 +13,7 @@ pub fn run(options: &Options, tally: &Tally) {
     cargo
         .current_dir(top)
         .env("CARGO_TERM_COLOR", "never")
-        .args(["test", "--workspace", "--no-fail-fast"]);
-    cargo.args(["--lib", "--bins", "--tests"]);
+        .args(["test", "--workspace", "--no-fail-fast", "--tests"]);
     if !options.filters.is_empty() {
         cargo.arg("--").args(&options.filters);
     }
